@@ -1,0 +1,1 @@
+"""Backbones, slimmable bottlenecks, training and export: the only room that imports torch."""

@@ -1,0 +1,1 @@
+"""Where to cut a network, and what that gains."""

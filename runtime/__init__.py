@@ -1,0 +1,1 @@
+"""What both ends share (bundles, codecs, wire, control, links), and the server."""

@@ -1,0 +1,85 @@
+"""Every error Isthmus raises on purpose, and the exit code each becomes.
+
+```
+IsthmusError
+├── InputError (3)            a file, value or data set the user gave
+│   └── PlanError             a plan or cut that does not fit the model
+├── ArtifactError (4)         a bundle, plan or checkpoint that cannot be verified
+│   └── BundleError
+├── NetworkError (5)          an address that cannot be bound or reached
+├── PeerError (5)             bytes from the other end that break the protocol
+│   ├── PayloadError          a payload that cannot be decoded
+│   └── WireError             a request or an answer that is malformed
+├── MissingExtraError (6)     a feature whose optional dependency is not installed
+└── GateError (7)             a check that refuses a result: parity, accuracy, a NaN in training
+```
+
+Messages are one line: what is wrong, the offending value, and what to do. The command line prints
+`error: MESSAGE` and exits with the number in brackets; 1 is our own bug (a traceback), 2 a wrong flag, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class IsthmusError(Exception):
+    """The root of every deliberate error."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(IsthmusError):
+    """A file, value or data set that the user gave cannot be used."""
+
+    exit_code = 3
+
+
+class PlanError(InputError):
+    """A plan or a cut does not fit the model."""
+
+
+class ArtifactError(IsthmusError):
+    """An artifact of ours cannot be verified, so it is not used."""
+
+    exit_code = 4
+
+
+class BundleError(ArtifactError):
+    """A bundle is incomplete, altered or of another version."""
+
+
+class NetworkError(IsthmusError):
+    """An address cannot be bound or reached."""
+
+    exit_code = 5
+
+
+class PeerError(IsthmusError):
+    """The other end sent bytes that break the protocol."""
+
+    exit_code = 5
+
+
+class PayloadError(PeerError):
+    """A payload cannot be decoded."""
+
+
+class WireError(PeerError):
+    """A request or an answer is malformed."""
+
+
+class MissingExtraError(IsthmusError):
+    """A feature needs an optional dependency that is not installed."""
+
+    exit_code = 6
+
+    def __init__(self, feature: str, extra: str) -> None:
+        """Name the `feature` asked for and the `extra` that brings it."""
+        super().__init__(f"{feature} needs an optional dependency: pip install 'isthmus[{extra}]'")
+
+
+class GateError(IsthmusError):
+    """A check refused a result, so that nothing wrong is shipped."""
+
+    exit_code = 7

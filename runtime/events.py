@@ -1,0 +1,163 @@
+"""The event log: one JSON line per fact of a run, the only thing reports and dashboards read.
+
+Schema version 1. The first line of a log is a `run`, the last (if the run ended well) an `end`. All `*_s` instants are
+`time.monotonic()` seconds of the host, so that logs written by several processes of one host share an axis.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Literal
+
+import msgspec
+
+from isthmus.runtime.bundle.points import OperatingPoint
+from isthmus.runtime.errors import ArtifactError
+
+EVENT_SCHEMA_VERSION = 1
+
+Outcome = Literal["remote", "exit", "local", "late", "dropped"]
+OUTCOMES: tuple[Outcome, ...] = ("remote", "exit", "local", "late", "dropped")
+
+
+class RunEvent(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
+    """The start of a run and everything that stays constant in it."""
+
+    at_s: float
+    unix_s: float
+    bundle: str
+    bundle_digest: str
+    source: str
+    policy: str
+    server: str
+    deadline_s: float
+    fps: float
+    widths: tuple[float, ...]
+    labels: tuple[str, ...]
+    teacher_utility: float
+    isthmus_version: str
+    schema_version: int = EVENT_SCHEMA_VERSION
+
+
+class FrameEvent(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
+    """How one captured frame ended. Exactly one per frame.
+
+    `point` is what was computed or sent (None: nothing was). `answer` and `truth` are class indices. Times are
+    durations: `latency_s` from capture to answer, the others its parts; None where that part did not happen.
+    `server_*` come from the server's answer. `reason` is the policy's. A frame sent to the server but answered by the
+    device, because the server's answer did not come in time, has outcome `exit` or `local` and `payload_bytes` > 0.
+    """
+
+    at_s: float
+    frame: int
+    captured_s: float
+    outcome: Outcome
+    point: OperatingPoint | None = None
+    payload_bytes: int = 0
+    answer: int | None = None
+    truth: int | None = None
+    latency_s: float | None = None
+    head_s: float | None = None
+    encode_s: float | None = None
+    remote_s: float | None = None
+    server_queue_s: float | None = None
+    server_compute_s: float | None = None
+    probe: bool = False
+    reason: str = ""
+
+
+class LinkEvent(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
+    """Once a second: what the agent believes of its link, and its energy meter."""
+
+    at_s: float
+    connected: bool
+    rate_bytes_per_s: float | None
+    rtt_s: float | None
+    backlog_bytes: int
+    energy_j: float | None = None
+    energy_source: str | None = None
+
+
+class ShapeEvent(msgspec.Struct, frozen=True, kw_only=True, tag="shape"):
+    """The true rate of an emulated link from `at_s` on, written by the link, never seen by the agent."""
+
+    at_s: float
+    rate_bytes_per_s: float
+
+
+class EndEvent(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
+    """The end of a run: frames captured, and how many ended in each outcome."""
+
+    at_s: float
+    captured: int
+    outcomes: dict[str, int]
+    reconnects: int = 0
+
+
+Event = RunEvent | FrameEvent | LinkEvent | ShapeEvent | EndEvent
+
+
+class EventLog:
+    """Append events to a file, one JSON line each; a line is written whole or not at all.
+
+    A full disk must not end a run: the first failed write is reported by `failed`, later events are only counted.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open `path` for writing.
+
+        Raises:
+            ArtifactError: If it cannot be opened.
+        """
+        self.path = Path(path)
+        self.lost = 0
+        self.failed: str | None = None
+        self._encoder = msgspec.json.Encoder()
+        try:
+            self._file: IO[bytes] = self.path.open("wb", buffering=0)
+        except OSError as error:
+            raise ArtifactError(f"{self.path}: {error.strerror or error}; choose another --events file") from None
+
+    def write(self, event: Event) -> None:
+        """Append one event."""
+        try:
+            self._file.write(self._encoder.encode(event) + b"\n")
+        except OSError as error:
+            self.lost += 1
+            self.failed = self.failed or f"{self.path}: {error.strerror or error}"
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_events(path: str | os.PathLike[str]) -> Iterator[Event]:
+    """Yield the events of the log `path`.
+
+    A torn last line (a process that was killed) is ignored; any other bad line is an error.
+
+    Raises:
+        ArtifactError: If the file is missing, of another version, or a line is not an event.
+    """
+    file = Path(path)
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ArtifactError(f"{file}: {error.strerror or error}; give an event log of 'isthmus agent'") from None
+    decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            event = decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if number == len(lines):
+                return
+            raise ArtifactError(f"{file}:{number}: not an event: {error}") from None
+        if isinstance(event, RunEvent) and event.schema_version != EVENT_SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{file}: event schema {event.schema_version}, this Isthmus reads {EVENT_SCHEMA_VERSION}"
+            )
+        yield event
