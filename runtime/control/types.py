@@ -1,6 +1,6 @@
 """The facts that a policy reads and the decision it returns.
 
-Knows no clock, socket or model: a simulator and a live agent fill in the same facts and obey the same decision.
+Knows no clock, socket or model: simulator and live agent fill in the same facts and obey the same decision.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class LinkEstimate:
 
     Attributes:
         connected: A stream to the server is open.
-        rate_bytes_per_s: Payload and overhead bytes per second; 0 for a link that stalls, None before any evidence.
-        rtt_s: Round trip of an empty message without queueing and without the server's time; None before any answer.
+        rate_bytes_per_s: Payload and overhead bytes per second; 0 on a dead link, None before any evidence.
+        rtt_s: Round trip of an empty message, without queues and the server's time; None before any answer.
         backlog_bytes: Bytes that still wait in front of the next frame.
         in_flight: Frames sent and not yet answered.
         oldest_age_s: Seconds since the oldest of them was sent; None if there is none.
-        residuals: ln(observed rate / believed rate at that moment) of past deliveries: how wrong the belief has been.
+        residuals: ln(observed / believed rate) of past deliveries: how wrong the belief has been.
         idle_s: Seconds since the last send; None before the first.
         overhead_bytes: What the wire adds to every payload.
     """
@@ -66,8 +66,8 @@ class Decision:
     """What to do with one frame, and why.
 
     Attributes:
-        action: `send` the point's payload; answer by `exit` or `local` on the device; `drop` when neither the link nor
-            the device can answer in time.
+        action: `send` the point's payload; answer by `exit` or `local` on the device; `drop` when neither the
+            link nor the device can answer in time.
         point: The point to send; for `exit`, the one whose head feeds the exit; None for `local` and `drop`.
         probe: The frame is sent mainly to learn the rate; an answer in time counts all the same.
         expected_utility: Expected accuracy of the frame's answer, in [0, 1].
