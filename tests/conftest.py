@@ -1,0 +1,39 @@
+"""Fixtures every room shares. Heavy imports happen on first use, so that a core install can run its own tests."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_module() -> ModuleType:
+    """Return the module `tests/tiny_bundle.py`, which makes bundles with onnx."""
+    spec = importlib.util.spec_from_file_location("tiny_bundle", Path(__file__).with_name("tiny_bundle.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def make_tiny_bundle(tiny_bundle_module: ModuleType) -> Callable[..., Path]:
+    """Return `make(root, name="tiny", seed=0)`, which writes a bundle into the new directory `root`."""
+    return tiny_bundle_module.make_bundle
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(make_tiny_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of the bundle "tiny". The session shares it: copy it before you alter a file."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_images(tiny_bundle_module: ModuleType) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return 48 images uint8 [48,16,16,1] and their labels int64 [48], of the task the tiny bundle solves."""
+    return tiny_bundle_module.draw_images(np.random.default_rng(7), 48)
