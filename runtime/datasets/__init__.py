@@ -1,0 +1,77 @@
+"""Data sets: what `--dataset`, `--test` and `--source` accept, and nothing else.
+
+`digits`, `npz:FILE` or `folder:DIR`. The order of the images never depends on the machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from isthmus.runtime.datasets.digits import load_digits
+from isthmus.runtime.datasets.folder import cover, load_folder
+from isthmus.runtime.datasets.image_set import ImageSet, save_npz, spread
+from isthmus.runtime.datasets.npz import load_npz
+from isthmus.runtime.errors import InputError
+
+__all__ = ["SPEC_HELP", "ImageSet", "load_dataset", "save_npz", "spread"]
+
+SPEC_HELP = "digits, npz:FILE or folder:DIR"
+
+
+def load_dataset(
+    spec: str,
+    *,
+    split: Literal["train", "test"],
+    size: tuple[int, int] | None = None,
+    limit: int | None = None,
+) -> ImageSet:
+    """Load the data set that `spec` names.
+
+    Args:
+        spec: `digits` (scikit-learn's, 32×32 grey, fixed 80/20 split), `npz:FILE` (the whole file whatever
+            the split) or `folder:DIR` (one folder per class; DIR/train, DIR/test or DIR/val if present).
+        split: The part to load.
+        size: Height and width to bring every image to: scaled to cover, then cropped at the centre.
+        limit: At most so many images, evenly spread over the set.
+
+    Raises:
+        InputError: If `spec` is none of these, or what it names cannot be used.
+        MissingExtraError: If `digits` is asked for without scikit-learn.
+    """
+    if size is not None and min(size) < 1:
+        raise InputError(f"size {size}: height and width must be at least 1 pixel")
+    kind, _, path = spec.partition(":")
+    if kind == "folder" and path:
+        return load_folder(Path(path).expanduser(), spec, split=split, size=size, limit=limit)
+    if kind == "npz" and path:
+        images = load_npz(Path(path).expanduser(), spec)
+    elif spec == "digits":
+        images = load_digits(split)
+    else:
+        raise InputError(f"data set {spec!r}: give {SPEC_HELP}")
+    return _resized(_limited(images, limit), size)
+
+
+def _limited(images: ImageSet, limit: int | None) -> ImageSet:
+    kept = spread(len(images), limit)
+    if len(kept) == len(images):
+        return images
+    return images.subset(kept, name=f"{images.name} ({len(kept)} of {len(images)})")
+
+
+def _resized(images: ImageSet, size: tuple[int, int] | None) -> ImageSet:
+    height, width, channels = images.shape_hwc
+    if size is None or size == (height, width):
+        return images
+    pixels = images.images[..., 0] if channels == 1 else images.images
+    resized = np.stack([cover(Image.fromarray(image), size) for image in pixels])
+    return ImageSet(
+        images=resized.reshape(len(images), *size, channels),
+        labels=images.labels,
+        classes=images.classes,
+        name=images.name,
+    )

@@ -1,0 +1,108 @@
+"""A labelled set of images in memory, and the rules it must meet.
+
+Decides what a well-formed set is. Knows nothing of where it came from.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.runtime.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageSet:
+    """Images with their classes.
+
+    Attributes:
+        images: uint8 [N, height, width, channels], channels 1 (grey) or 3 (RGB).
+        labels: int64 [N], each the index of a class.
+        classes: Class names, index = label.
+        name: The specification, the split and, where images were left out, how many remain.
+
+    Raises:
+        InputError: If shapes, types or labels contradict each other.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8:
+            raise InputError(f"{self.name}: images are {self.images.dtype}; store pixels 0..255 as uint8")
+        if self.images.ndim != 4 or self.images.shape[3] not in (1, 3):
+            raise InputError(
+                f"{self.name}: images have shape {self.images.shape}; N x H x W or N x H x W x 3 is needed"
+            )
+        count = len(self.images)
+        if count == 0 or 0 in self.images.shape:
+            raise InputError(f"{self.name}: images have shape {self.images.shape}, no pixel in them")
+        if self.labels.shape != (count,):
+            raise InputError(
+                f"{self.name}: labels have shape {self.labels.shape} for {count} images; give each one"
+            )
+        if self.labels.dtype != np.int64:
+            raise InputError(f"{self.name}: labels are {self.labels.dtype}; int64 class indices are needed")
+        outside = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
+        if len(outside):
+            first = int(outside[0])
+            raise InputError(
+                f"{self.name}: label {int(self.labels[first])} of image {first} is outside the "
+                f"{len(self.classes)} classes 0..{len(self.classes) - 1}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape_hwc(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        height, width, channels = self.images.shape[1:]
+        return int(height), int(width), int(channels)
+
+    def subset(self, indices: NDArray[np.int64], *, name: str) -> ImageSet:
+        """Return the images at `indices` (int64 [n], in that order) as a set called `name`."""
+        return ImageSet(
+            images=self.images[indices], labels=self.labels[indices], classes=self.classes, name=name
+        )
+
+
+def spread(count: int, limit: int | None) -> NDArray[np.int64]:
+    """Return at most `limit` of the indices 0..count−1, evenly spread (int64, ascending).
+
+    Sets are often sorted by class, so the first `limit` images would be images of one class.
+
+    Raises:
+        InputError: If `limit` is less than 1.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit {limit}: at least 1 image is needed")
+    kept = count if limit is None else min(count, limit)
+    return np.arange(kept, dtype=np.int64) * count // max(kept, 1)
+
+
+def save_npz(path: str | os.PathLike[str], images: ImageSet) -> None:
+    """Write `images` to `path`, so that `load_dataset("npz:PATH")` gives the same set again.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    file = Path(path)
+    try:
+        # A handle, because numpy appends ".npz" to a bare name that lacks it.
+        with file.open("wb") as handle:
+            np.savez_compressed(
+                handle,
+                images=images.images,
+                labels=images.labels,
+                classes=np.array(images.classes, dtype=np.str_),
+            )
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}; choose another file") from None
