@@ -1,0 +1,281 @@
+"""The account of a run: every captured frame ends exactly once.
+
+Decides when a frame has ended and how, and when the device must answer in the server's stead. Knows no clock,
+socket, thread or model: whoever drives it (the live agent, a simulator) passes the time and obeys `due`.
+
+A frame's way, each arrow taken at most once:
+
+    captured ─ waiting ─ computing ─┬─ queued ─ sent ─ answering ─ ended
+                  │                 └──────────────────┘
+                  └ superseded by a newer frame: dropped
+
+An answer counts if its frame was sent and has not ended; a repeated, unknown or overtaken answer changes
+nothing, so that a peer can neither add a frame nor end one twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+from isthmus.runtime.bundle import OperatingPoint
+from isthmus.runtime.events import OUTCOMES, FrameEvent, Outcome
+
+
+class _Phase(IntEnum):
+    WAITING = 0
+    COMPUTING = 1
+    QUEUED = 2
+    SENT = 3
+    ANSWERING = 4
+
+
+@dataclass(slots=True)
+class _Frame:
+    """What is known of a frame that has not ended."""
+
+    captured_s: float
+    truth: int | None
+    phase: _Phase = _Phase.WAITING
+    point: OperatingPoint | None = None
+    probe: bool = False
+    reason: str = ""
+    head_s: float | None = None
+    encode_s: float | None = None
+    payload_bytes: int = 0
+    sent_s: float | None = None
+    guard_s: float | None = None
+
+
+class Session:
+    """Accounts for the frames of one run.
+
+    Args:
+        deadline_s: Seconds from capture within which an answer counts as in time.
+        give_up_s: Seconds past the deadline at which a frame that the device cannot answer is dropped; until
+            then the server's answer would still end it as `late`.
+    """
+
+    def __init__(self, *, deadline_s: float, give_up_s: float = 10.0) -> None:
+        self.deadline_s = deadline_s
+        self.give_up_s = give_up_s
+        self.captured = 0
+        self.outcomes: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
+        self._open: dict[int, _Frame] = {}
+        self._waiting: int | None = None
+
+    @property
+    def open_frames(self) -> int:
+        """Frames captured and not ended."""
+        return len(self._open)
+
+    def capture(self, now_s: float, *, truth: int | None = None) -> tuple[int, FrameEvent | None]:
+        """Count a frame captured at `now_s`; the newest wins.
+
+        Returns:
+            Its number, and the end of the frame it superseded, if one was still waiting.
+        """
+        superseded = None
+        if self._waiting is not None:
+            superseded = self.drop(self._waiting, now_s, "superseded by a newer frame")
+        frame = self.captured
+        self.captured += 1
+        self._open[frame] = _Frame(captured_s=now_s, truth=truth)
+        self._waiting = frame
+        return frame, superseded
+
+    def take(self) -> int | None:
+        """Return the waiting frame, which is computed from now on; None if there is none."""
+        frame, self._waiting = self._waiting, None
+        if frame is not None:
+            self._open[frame].phase = _Phase.COMPUTING
+        return frame
+
+    def deadline_of(self, frame: int) -> float:
+        """Return the instant by which the open frame must be answered."""
+        return self._open[frame].captured_s + self.deadline_s
+
+    def decided(
+        self, frame: int, *, point: OperatingPoint | None, probe: bool = False, reason: str = ""
+    ) -> None:
+        """Note the policy's choice for a frame that is being computed."""
+        state = self._open.get(frame)
+        if state is not None:
+            state.point, state.probe, state.reason = point, probe, reason
+
+    def computed(self, frame: int, *, head_s: float | None, encode_s: float | None) -> bool:
+        """Note what computing took, in seconds.
+
+        Returns:
+            Whether the frame is still open (a run that is being closed ends frames at any moment).
+        """
+        state = self._open.get(frame)
+        if state is None:
+            return False
+        state.head_s, state.encode_s = head_s, encode_s
+        return True
+
+    def queue(self, frame: int, *, guard_s: float | None) -> bool:
+        """Hand the frame to the uplink.
+
+        Args:
+            frame: A frame that was computed.
+            guard_s: The instant at which the device must begin to answer it itself; None if it cannot.
+
+        Returns:
+            Whether the frame is still open.
+        """
+        state = self._open.get(frame)
+        if state is None or state.phase is not _Phase.COMPUTING:
+            return False
+        state.phase, state.guard_s = _Phase.QUEUED, guard_s
+        return True
+
+    def sent(self, frame: int, now_s: float, payload_bytes: int) -> bool:
+        """Note that the frame leaves the device now.
+
+        Returns:
+            False if it must not be sent: it has ended, or the device is answering it already.
+        """
+        state = self._open.get(frame)
+        if state is None or state.phase is not _Phase.QUEUED:
+            return False
+        state.phase, state.sent_s, state.payload_bytes = _Phase.SENT, now_s, payload_bytes
+        return True
+
+    def remote(
+        self,
+        frame: int,
+        now_s: float,
+        answer: int,
+        *,
+        server_queue_s: float | None = None,
+        server_compute_s: float | None = None,
+    ) -> FrameEvent | None:
+        """End the frame with the server's answer.
+
+        Returns:
+            Its end; None if it was never sent or has ended already.
+        """
+        state = self._open.get(frame)
+        if state is None or state.sent_s is None:
+            return None
+        return self._end(
+            frame,
+            now_s,
+            "remote",
+            answer=answer,
+            remote_s=now_s - state.sent_s,
+            server_queue_s=server_queue_s,
+            server_compute_s=server_compute_s,
+        )
+
+    def device(
+        self, frame: int, now_s: float, kind: Literal["exit", "local"], answer: int
+    ) -> FrameEvent | None:
+        """End the frame with the device's own answer; None if it has ended already."""
+        return self._end(frame, now_s, kind, answer=answer) if frame in self._open else None
+
+    def drop(self, frame: int, now_s: float, reason: str) -> FrameEvent | None:
+        """End the frame without an answer; None if it has ended already."""
+        state = self._open.get(frame)
+        if state is None:
+            return None
+        state.reason = f"{state.reason}; {reason}" if state.reason else reason
+        return self._end(frame, now_s, "dropped")
+
+    def recall(self, frame: int) -> bool:
+        """Let the device answer a queued or sent frame now, because the server will not.
+
+        Returns:
+            Whether the caller must do so (or drop it); False if the frame has ended or is being answered.
+        """
+        state = self._open.get(frame)
+        if state is None or state.phase not in (_Phase.QUEUED, _Phase.SENT):
+            return False
+        state.phase = _Phase.ANSWERING
+        return True
+
+    def due(self, now_s: float) -> tuple[list[int], list[FrameEvent]]:
+        """Return what the passing of time demands.
+
+        Returns:
+            The frames that the device must begin to answer now, and the ends of those given up.
+        """
+        answer, given_up = [], []
+        for frame, state in list(self._open.items()):
+            due_s = self._due_s(state)
+            if due_s is None or due_s > now_s:
+                continue
+            if state.guard_s is not None:
+                state.phase = _Phase.ANSWERING
+                answer.append(frame)
+            else:
+                given_up.append(self.drop(frame, now_s, f"no answer within {self.give_up_s:g} s"))
+        return answer, [event for event in given_up if event is not None]
+
+    def next_due_s(self) -> float | None:
+        """Return the instant of the next demand of `due`; None if nothing is pending."""
+        return min(_known(self._due_s(state) for state in self._open.values()), default=None)
+
+    def unanswered(self) -> list[int]:
+        """Return the frames that wait for the server: queued or sent."""
+        return [frame for frame, state in self._open.items() if state.phase in (_Phase.QUEUED, _Phase.SENT)]
+
+    def close(self, now_s: float, reason: str) -> list[FrameEvent]:
+        """End every open frame without an answer."""
+        self._waiting = None
+        ended = [self.drop(frame, now_s, reason) for frame in list(self._open)]
+        return [event for event in ended if event is not None]
+
+    def _due_s(self, state: _Frame) -> float | None:
+        if state.phase not in (_Phase.QUEUED, _Phase.SENT):
+            return None
+        return (
+            state.guard_s
+            if state.guard_s is not None
+            else state.captured_s + self.deadline_s + self.give_up_s
+        )
+
+    def _end(
+        self,
+        frame: int,
+        now_s: float,
+        outcome: Outcome,
+        *,
+        answer: int | None = None,
+        remote_s: float | None = None,
+        server_queue_s: float | None = None,
+        server_compute_s: float | None = None,
+    ) -> FrameEvent:
+        state = self._open.pop(frame)
+        if self._waiting == frame:
+            self._waiting = None
+        latency_s = None if answer is None else now_s - state.captured_s
+        if latency_s is not None and latency_s > self.deadline_s:
+            outcome = "late"
+        self.outcomes[outcome] += 1
+        return FrameEvent(
+            at_s=now_s,
+            frame=frame,
+            captured_s=state.captured_s,
+            outcome=outcome,
+            point=state.point,
+            payload_bytes=state.payload_bytes,
+            answer=answer,
+            truth=state.truth,
+            latency_s=latency_s,
+            head_s=state.head_s,
+            encode_s=state.encode_s,
+            remote_s=remote_s,
+            server_queue_s=server_queue_s,
+            server_compute_s=server_compute_s,
+            probe=state.probe,
+            reason=state.reason,
+        )
+
+
+def _known(values: Iterable[float | None]) -> Iterable[float]:
+    return (value for value in values if value is not None)
