@@ -13,11 +13,11 @@ from PIL import Image
 
 from isthmus.runtime.datasets.digits import load_digits
 from isthmus.runtime.datasets.folder import cover, load_folder
-from isthmus.runtime.datasets.image_set import ImageSet, save_npz, spread
+from isthmus.runtime.datasets.image_set import ImageSet, hold_out, save_npz, spread
 from isthmus.runtime.datasets.npz import load_npz
 from isthmus.runtime.errors import InputError
 
-__all__ = ["SPEC_HELP", "ImageSet", "load_dataset", "save_npz", "spread"]
+__all__ = ["SPEC_HELP", "ImageSet", "hold_out", "load_dataset", "save_npz", "spread"]
 
 SPEC_HELP = "digits, npz:FILE or folder:DIR"
 

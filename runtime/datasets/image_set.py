@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from isthmus.runtime.errors import InputError
 
+_HELD_OUT_EVERY = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageSet:
@@ -86,6 +88,29 @@ def spread(count: int, limit: int | None) -> NDArray[np.int64]:
         raise InputError(f"limit {limit}: at least 1 image is needed")
     kept = count if limit is None else min(count, limit)
     return np.arange(kept, dtype=np.int64) * count // max(kept, 1)
+
+
+def hold_out(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Split a training set into the part that trains and the part that is held out, about 7 to 1.
+
+    Training and export call this on the same set and get the same parts: frequency tables are fitted on the first,
+    the utilities that a policy reads are measured on the second, and neither ever touches a test set. The classes
+    keep their shares, and no random numbers are involved, so that every machine holds out the same images.
+
+    Raises:
+        InputError: If there are fewer than 8 images.
+    """
+    if len(images) < _HELD_OUT_EVERY:
+        raise InputError(
+            f"{images.name}: {len(images)} images; at least {_HELD_OUT_EVERY} are needed to train on"
+        )
+    by_class = np.argsort(images.labels, kind="stable")
+    held = np.sort(by_class[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY])
+    rest = np.setdiff1d(np.arange(len(images)), held)
+    return (
+        images.subset(rest, name=f"{images.name} less {len(held)} held out"),
+        images.subset(held, name=f"{len(held)} held out of {images.name}"),
+    )
 
 
 def save_npz(path: str | os.PathLike[str], images: ImageSet) -> None:

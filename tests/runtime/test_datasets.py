@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isthmus.runtime.datasets import ImageSet, load_dataset, save_npz, spread
+from isthmus.runtime.datasets import ImageSet, hold_out, load_dataset, save_npz, spread
 from isthmus.runtime.errors import InputError
 
 
@@ -80,6 +80,20 @@ def test_an_unknown_specification_lists_the_valid_forms(spec: str) -> None:
 def test_a_limit_or_size_below_one_is_an_error(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_dataset("digits", split="train", **arguments)  # type: ignore[arg-type]
+
+
+def test_hold_out_splits_by_class_and_the_same_way_every_time() -> None:
+    digits = load_dataset("digits", split="train")
+    rest, held = hold_out(digits)
+    again, held_again = hold_out(digits)
+    assert len(rest) + len(held) == len(digits)
+    assert len(held) == len(digits) // 8
+    assert np.bincount(held.labels).min() >= np.bincount(digits.labels).min() // 8
+    assert not {image.tobytes() for image in rest.images} & {image.tobytes() for image in held.images}
+    assert np.array_equal(rest.images, again.images)
+    assert np.array_equal(held.images, held_again.images)
+    with pytest.raises(InputError, match="7 images; at least 8"):
+        hold_out(digits.subset(np.arange(7), name="few"))
 
 
 # npz ------------------------------------------------------------------------------------------------------
