@@ -94,7 +94,7 @@ def hold_out(images: ImageSet) -> tuple[ImageSet, ImageSet]:
     """Split a training set into the part that trains and the part that is held out, about 7 to 1.
 
     Training and export call this on the same set and get the same parts: frequency tables are fitted on the
-    first, the utilities that a policy reads are measured on the second, and neither ever touches a test set. The
+    first, the utilities that a policy reads are measured on the second, neither ever on a test set. The
     classes keep their shares, and no random numbers are involved: every machine holds out the same images.
 
     Raises:
