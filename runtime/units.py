@@ -1,7 +1,7 @@
 """Durations and rates as people write them, and as we print them.
 
 Decides which spellings are accepted: a number with its unit, never a bare number, because a bare `150` is
-milliseconds to one user and seconds to the next. Prefixes are decimal (k = 1,000); `bit` and `B` keep their case.
+milliseconds to one user and seconds to the next. Prefixes are decimal (k = 1,000); case matters (`bit`, `B`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def parse_rate_bytes_per_s(text: str) -> float:
     """Return the bytes per second that `text` says, e.g. `"1.5Mbit"`, `"200kbit/s"`, `"300kB"`, `"0B"`.
 
     Raises:
-        InputError: If it is not a number ≥ 0 followed by bit, kbit, Mbit, Gbit, B, kB, MB or GB (`/s` may follow).
+        InputError: If it is not a number ≥ 0 and one of bit, kbit, Mbit, Gbit, B, kB, MB, GB; `/s` may follow.
     """
     match = _QUANTITY.fullmatch(text.strip())
     unit = match[2].removesuffix("/s") if match else ""
