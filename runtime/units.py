@@ -41,7 +41,7 @@ def parse_rate_bytes_per_s(text: str) -> float:
     """Return the bytes per second that `text` says, e.g. `"1.5Mbit"`, `"200kbit/s"`, `"300kB"`, `"0B"`.
 
     Raises:
-        InputError: If it is not a number ≥ 0 and one of bit, kbit, Mbit, Gbit, B, kB, MB, GB; `/s` may follow.
+        InputError: If it is not a number ≥ 0 and bit, kbit, Mbit, Gbit, B, kB, MB or GB, with or without /s.
     """
     match = _QUANTITY.fullmatch(text.strip())
     unit = match[2].removesuffix("/s") if match else ""

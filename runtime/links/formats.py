@@ -3,8 +3,8 @@
 Three recorded formats are told apart by their content, never by their name:
 
 - mahimahi: one integer a line, the millisecond at which one packet of 1,500 bytes may leave;
-- two columns, `seconds Mbit/s` (spaces or a comma): the rate up to that second, as Pensieve's simulator reads it;
-- a JSON list of `{"duration_ms", "bandwidth_kbps"}` (Ghent); its latency is not part of the rate and is ignored.
+- two columns, `seconds Mbit/s` (spaces or a comma): the rate up to that second, as Pensieve reads it;
+- a JSON list of `{"duration_ms", "bandwidth_kbps"}` (Ghent); its latency is no rate and is ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from isthmus.runtime.links.generators import constant, step
 from isthmus.runtime.links.trace import RateTrace
 
 _PACKET_BYTES = 1500
-# Recorded delivery opportunities become a mean rate over this time: short against any deadline, long against a packet.
+# Recorded packets become a mean rate over this time: short against a deadline, long against a packet.
 _BIN_MS = 20
 _MAX_FILE_BYTES = 64 << 20
 _FORMS = "give a file, 'outage', 'constant:1.5Mbit' or 'step:20kB@5s,3kB@5s'"
@@ -77,18 +77,14 @@ def _parse_mahimahi(rows: list[tuple[int, list[str]]], name: str) -> RateTrace:
     last_ms = 0
     for number, (field,) in rows:
         if not field.isascii() or not field.isdigit() or len(field) > 12:
-            raise InputError(
-                f"{name}:{number}: {field!r} is not a whole number of milliseconds; correct the line"
-            )
+            raise InputError(f"{name}:{number}: {field!r} is not a whole number of milliseconds; correct it")
         at_ms = int(field)
         if at_ms < last_ms:
             raise InputError(f"{name}:{number}: {at_ms} ms comes after {last_ms} ms; times must not fall")
         last_ms = at_ms
         packets_per_bin[at_ms // _BIN_MS] = packets_per_bin.get(at_ms // _BIN_MS, 0) + 1
     if last_ms == 0:
-        raise InputError(
-            f"{name}: every packet leaves at 0 ms, so the trace has no duration; record a longer one"
-        )
+        raise InputError(f"{name}: every packet leaves at 0 ms, so there is no duration; record longer")
     bins = math.ceil(last_ms / _BIN_MS)
     # A packet exactly at the end of the recording belongs to the last bin.
     packets_per_bin[bins - 1] = packets_per_bin.get(bins - 1, 0) + packets_per_bin.pop(bins, 0)
@@ -100,7 +96,7 @@ def _parse_mahimahi(rows: list[tuple[int, list[str]]], name: str) -> RateTrace:
 
 
 def _parse_columns(rows: list[tuple[int, list[str]]], name: str) -> RateTrace:
-    segments = []
+    segments: list[tuple[float, float]] = []
     previous_s = 0.0
     for number, fields in rows:
         try:
@@ -109,9 +105,7 @@ def _parse_columns(rows: list[tuple[int, list[str]]], name: str) -> RateTrace:
             line = " ".join(fields)[:60]
             raise InputError(f"{name}:{number}: {line!r} is not 'seconds Mbit/s'; correct the line") from None
         if not (math.isfinite(until_s) and math.isfinite(megabits) and megabits >= 0):
-            raise InputError(
-                f"{name}:{number}: {' '.join(fields)!r}: give a finite time and a rate of at least 0"
-            )
+            raise InputError(f"{name}:{number}: {' '.join(fields)!r}: give a finite time and rate, rate ≥ 0")
         if until_s < previous_s or (until_s == previous_s and segments):
             raise InputError(f"{name}:{number}: {until_s} s comes after {previous_s} s; times must rise")
         if until_s > previous_s:  # a first line at 0 s ends an interval of no length
@@ -130,6 +124,4 @@ def _parse_json(text: str, name: str) -> RateTrace:
         entries = msgspec.json.decode(text, type=list[_GhentEntry])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{name}: not a list of {{duration_ms, bandwidth_kbps}}: {error}") from None
-    return RateTrace(
-        [(entry.duration_ms / 1e3, entry.bandwidth_kbps * 125.0) for entry in entries], name=name
-    )
+    return RateTrace([(e.duration_ms / 1e3, e.bandwidth_kbps * 125.0) for e in entries], name=name)

@@ -8,8 +8,8 @@ from isthmus.runtime.errors import InputError
 from isthmus.runtime.links.trace import RateTrace
 from isthmus.runtime.units import parse_duration_s, parse_rate_bytes_per_s
 
-# (seconds, bytes per second) of the shipped uplink: good, falling until only small payloads meet a deadline of
-# 150 ms, a short recovery, no byte for 3.5 s, and good again for long enough that payloads widen.
+# (seconds, bytes per second) of the shipped uplink: good, falling until only small payloads meet 150 ms,
+# a short recovery, no byte for 3.5 s, and good again for long enough that payloads widen.
 OUTAGE_PHASES = (
     (4.0, 20_000.0),
     (2.5, 10_000.0),
@@ -52,10 +52,10 @@ def step(text: str) -> RateTrace:
 
 
 def outage_csv() -> str:
-    """Return the text of the shipped uplink, the same on every machine: `data/outage.csv` holds exactly this."""
+    """Return the text of the shipped uplink, which `data/outage.csv` holds byte for byte."""
     noise = random.Random(_OUTAGE_SEED)
     lines = [
-        "# A synthetic uplink with an outage, made by isthmus.runtime.links.generators (no recording, no licence).",
+        "# A synthetic uplink with an outage, made by isthmus.runtime.links.generators; not a recording.",
         "# seconds,Mbit/s: the rate until that second.",
     ]
     at_s = 0.0

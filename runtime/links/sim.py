@@ -20,14 +20,14 @@ class SimLink:
         self._free_s = 0.0
 
     def send(self, nbytes: int, now_s: float) -> float:
-        """Queue a message at `now_s` and return when its last byte arrives; infinity on a link that is dead."""
+        """Queue a message at `now_s` and return when its last byte arrives; infinity on a dead link."""
         self._free_s = self.finish(nbytes, now_s)
         return self._free_s + self._delay_s
 
     def finish(self, nbytes: int, now_s: float) -> float:
-        """Return when the link would have sent the last of `nbytes` queued at `now_s`, without queueing them."""
+        """Return when the last of `nbytes` queued at `now_s` would leave, without queueing them."""
         return self._trace.finish(max(self._free_s, now_s), nbytes)
 
     def arrival(self, nbytes: int, now_s: float) -> float:
-        """Return when a message queued at `now_s` would arrive, without queueing it: what only an oracle knows."""
+        """Return when a message queued at `now_s` would arrive, without queueing it."""
         return self.finish(nbytes, now_s) + self._delay_s

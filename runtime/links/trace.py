@@ -1,7 +1,7 @@
 """The rate of a link over time: piecewise constant, repeating for ever.
 
-Pure arithmetic. Bytes are integrated exactly, so a frame that spans a change of rate, or an outage, ends at the right
-instant however coarsely a caller steps through time.
+Pure arithmetic. Bytes are integrated exactly, so a frame that spans a change of rate, or an outage, ends at
+the right instant however coarsely a caller steps through time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RateTrace:
         """Build the trace from (seconds, bytes per second) pairs; neighbours of equal rate are merged.
 
         Raises:
-            InputError: If a duration is not positive, a rate is negative, either is not finite, or there is no segment.
+            InputError: If a duration is not positive, a rate is negative or there is no segment.
         """
         self.name = name
         self._starts_s: list[float] = []
@@ -80,7 +80,7 @@ class RateTrace:
         return self._carried(t1_s) - self._carried(t0_s)
 
     def finish(self, t0_s: float, nbytes: float) -> float:
-        """Return when `nbytes` that start at `t0_s` have crossed; infinity if the link never carries a byte."""
+        """Return when `nbytes` that start at `t0_s` have crossed; infinity on a dead link."""
         if nbytes <= 0:
             return t0_s
         if self.bytes_per_loop <= 0:
@@ -90,7 +90,7 @@ class RateTrace:
         extra, target = divmod(target, self.bytes_per_loop)
         if target == 0:  # ends exactly with a pass: at its last byte, not after the zeros that may follow it
             extra, target = extra - 1, self.bytes_per_loop
-        # The first segment boundary by which `target` bytes have been carried: never inside a stretch of zeros.
+        # The first boundary by which `target` bytes have been carried: never inside a stretch of zeros.
         index = bisect_left(self._cumulative, target) - 1
         within_end_s = self._starts_s[index] + (target - self._cumulative[index]) / self._rates[index]
         return max(t0_s, (loops + extra) * self.duration_s + within_end_s)
