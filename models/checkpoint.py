@@ -1,0 +1,143 @@
+"""Save and load a trained split network: its config and plain tensors, nothing that could execute.
+
+A checkpoint may leave the teacher out; it then names the digest of the weights that complete it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from isthmus.models.backbones import load_weights, make_model
+from isthmus.models.config import SplitConfig
+from isthmus.models.split_network import SplitNetwork, tensor_digest
+from isthmus.runtime.errors import ArtifactError
+
+FORMAT, VERSION = "isthmus-split-network", 1
+
+
+def save_checkpoint(
+    network: SplitNetwork, path: Path, *, with_teacher: bool = True, facts: Mapping[str, str] | None = None
+) -> None:
+    """Write `network` to `path`, atomically.
+
+    Args:
+        network: What to save.
+        path: The file.
+        with_teacher: Whether the teacher's weights go along; without, loading needs them.
+        facts: Provenance as text: seed, data, command.
+    """
+    parts = {name: part.state_dict() for name, part in _parts(network).items()}
+    contents = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": network.config.to_dict(),
+        "parts": parts,
+        "teacher": network.teacher.state_dict() if with_teacher else None,
+        "facts": dict(facts or {}),
+    }
+    write_tensors(contents, path)
+
+
+def load_checkpoint(path: Path, *, weights: Path | None = None) -> SplitNetwork:
+    """Return the network in the checkpoint `path`, in evaluation mode.
+
+    Args:
+        path: A file of `save_checkpoint`.
+        weights: The teacher's weights; needed where the checkpoint leaves them out.
+
+    Raises:
+        ArtifactError: If the file is no such checkpoint, or the weights are not its teacher's.
+        InputError: If `weights` cannot be used.
+    """
+    contents = read_checkpoint(path)
+    config = SplitConfig.from_dict(contents["config"])
+    teacher = make_model(config.model, num_classes=len(config.labels), in_channels=config.input_channels)
+    if weights is not None:
+        load_weights(teacher, weights)
+    elif contents["teacher"] is not None:
+        _load_state(teacher, contents["teacher"], path, "teacher")
+    else:
+        raise ArtifactError(f"{path}: leaves out the weights of {config.model}; give them with --weights")
+    digest = tensor_digest(teacher)
+    if config.teacher_digest not in ("", digest):
+        raise ArtifactError(
+            f"{weights or path}: these weights of {config.model} have digest {digest}, the checkpoint was "
+            f"trained with {config.teacher_digest}; give the same weights"
+        )
+    network = SplitNetwork(config, teacher)
+    parts = _parts(network)
+    if set(parts) != set(contents["parts"]):
+        raise ArtifactError(
+            f"{path}: has parts {sorted(contents['parts'])}, expected {sorted(parts)}; train again"
+        )
+    for name, part in parts.items():
+        _load_state(part, contents["parts"][name], path, name)
+    return network.eval()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the raw contents of the checkpoint `path`; `facts` holds its provenance.
+
+    Raises:
+        ArtifactError: If the file is missing or no checkpoint of this version.
+    """
+    contents = read_tensors(path)
+    if contents.get("format") != FORMAT or contents.get("version") != VERSION:
+        found = f"{contents.get('format')!r} version {contents.get('version')!r}"
+        raise ArtifactError(f"{path}: is {found}, not {FORMAT!r} version {VERSION}; train again")
+    if not isinstance(contents.get("config"), dict) or not isinstance(contents.get("parts"), dict):
+        raise ArtifactError(f"{path}: the checkpoint lacks its config or its tensors; train again")
+    return contents
+
+
+def write_tensors(contents: Mapping[str, Any], path: Path) -> None:
+    """Write plain values and tensors to `path`, atomically: an interruption leaves the old file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    torch.save(dict(contents), partial)
+    partial.replace(path)
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Return what `write_tensors` wrote; nothing is executed.
+
+    Raises:
+        ArtifactError: If the file is missing, truncated or holds anything but plain values and tensors.
+    """
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror or error}; make one with 'isthmus train'") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise ArtifactError(f"{path}: not a readable checkpoint ({reason}); train again") from None
+    if not isinstance(contents, dict):
+        raise ArtifactError(f"{path}: holds a {type(contents).__name__}, not a checkpoint; train again")
+    return contents
+
+
+def _parts(network: SplitNetwork) -> dict[str, nn.Module]:
+    parts: dict[str, nn.Module] = {
+        "encoder": network.encoder,
+        "quantiser": network.quantiser,
+        "decoder": network.decoder,
+    }
+    if network.exit_head is not None:
+        parts["exit"] = network.exit_head
+    if network.config.tail_tuned:
+        parts["tail"] = network.tail
+    return parts
+
+
+def _load_state(module: nn.Module, state: Mapping[str, Any], path: Path, part: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ArtifactError(f"{path}: its {part} does not fit the config: {reason}; train again") from None

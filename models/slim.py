@@ -1,0 +1,139 @@
+"""Slimmable layers: one set of weights, several widths, the width an explicit argument.
+
+Weights and the affine of BatchNorm are shared and sliced; statistics are kept per width, because a narrower
+layer has another distribution (Yu & Huang, Universally Slimmable Networks, 2019). Statistics are not tracked
+while training: `calibration` measures them afterwards, and a width that was never measured refuses to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from isthmus.runtime.errors import GateError
+
+
+class SlimConv2d(nn.Module):
+    """A convolution whose leading input and output channels are used, as the width says.
+
+    Padding keeps the plane (`kernel_size // 2`).
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], out_channels: Sequence[int], kernel_size: int, stride: int = 1
+    ) -> None:
+        """Take the channels per width index; the largest counts size the weight."""
+        super().__init__()
+        self.in_channels, self.out_channels = tuple(in_channels), tuple(out_channels)
+        self.kernel_size, self.stride = kernel_size, stride
+        self.weight = nn.Parameter(
+            torch.empty(max(self.out_channels), max(self.in_channels), kernel_size, kernel_size)
+        )
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+
+    def sliced(self, width_index: int) -> Tensor:
+        """Return the weight [out, in, k, k] of `width_index`."""
+        return self.weight[: self.out_channels[width_index], : self.in_channels[width_index]]
+
+    def forward(self, x_nchw: Tensor, width_index: int) -> Tensor:
+        """Convolve with the weight of `width_index`."""
+        return F.conv2d(x_nchw, self.sliced(width_index), stride=self.stride, padding=self.kernel_size // 2)
+
+    def materialise(self, width_index: int, gain: Tensor, bias: Tensor) -> nn.Conv2d:
+        """Return a plain convolution that also multiplies by `gain` [out] and adds `bias` [out]."""
+        weight = self.sliced(width_index).detach().double() * gain.detach().double()[:, None, None, None]
+        plain = nn.Conv2d(
+            weight.shape[1], weight.shape[0], self.kernel_size, self.stride, self.kernel_size // 2
+        )
+        assert plain.bias is not None
+        with torch.no_grad():
+            plain.weight.copy_(weight)
+            plain.bias.copy_(bias)
+        return plain.requires_grad_(False)
+
+
+class SlimBatchNorm2d(nn.Module):
+    """BatchNorm with a shared affine and one set of statistics per width.
+
+    Training uses the batch's statistics and remembers nothing. Evaluation uses what `calibration` measured.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
+
+    def __init__(self, channels: Sequence[int], eps: float = 1e-5) -> None:
+        """Take the channels per width index."""
+        super().__init__()
+        self.channels, self.eps, self.calibrating = tuple(channels), eps, False
+        full = max(self.channels)
+        self.weight, self.bias = nn.Parameter(torch.ones(full)), nn.Parameter(torch.zeros(full))
+        self.register_buffer("mean", torch.zeros(len(self.channels), full))
+        self.register_buffer("variance", torch.ones(len(self.channels), full))
+        self.register_buffer("batches", torch.zeros(len(self.channels), dtype=torch.int64))
+
+    def forward(self, x_nchw: Tensor, width_index: int) -> Tensor:
+        """Normalise with the batch's statistics in training and calibration, else with the width's.
+
+        Raises:
+            GateError: If `width_index` was never calibrated.
+        """
+        count = self.channels[width_index]
+        weight, bias = self.weight[:count], self.bias[:count]
+        if self.calibrating:
+            self._accumulate(x_nchw, width_index)
+        if self.training or self.calibrating:
+            return F.batch_norm(x_nchw, None, None, weight, bias, training=True, eps=self.eps)
+        mean, variance = self.statistics(width_index)
+        return F.batch_norm(x_nchw, mean, variance, weight, bias, eps=self.eps)
+
+    def statistics(self, width_index: int) -> tuple[Tensor, Tensor]:
+        """Return the calibrated mean and variance [channels] of `width_index`.
+
+        Raises:
+            GateError: If that width was never calibrated.
+        """
+        if int(self.batches[width_index]) == 0:
+            raise GateError(
+                f"width index {width_index} has no BatchNorm statistics; "
+                "calibrate the network before it is evaluated"
+            )
+        count = self.channels[width_index]
+        return self.mean[width_index, :count], self.variance[width_index, :count]
+
+    def folded(self, width_index: int) -> tuple[Tensor, Tensor]:
+        """Return the (gain, bias) [channels], in float64, that evaluation applies at `width_index`.
+
+        Raises:
+            GateError: If that width was never calibrated.
+        """
+        mean, variance = (value.double() for value in self.statistics(width_index))
+        gain = self.weight[: mean.numel()].detach().double() / (variance + self.eps).sqrt()
+        return gain, self.bias[: mean.numel()].detach().double() - mean * gain
+
+    @torch.no_grad()
+    def _accumulate(self, x_nchw: Tensor, width_index: int) -> None:
+        # A plain average over the calibration batches: every one counts alike, none is forgotten.
+        variance, mean = torch.var_mean(x_nchw.float(), dim=(0, 2, 3))
+        self.batches[width_index] += 1
+        share, count = 1.0 / float(self.batches[width_index]), mean.numel()
+        self.mean[width_index, :count].lerp_(mean, share)
+        self.variance[width_index, :count].lerp_(variance, share)
+
+
+@contextmanager
+def calibration(module: nn.Module) -> Iterator[None]:
+    """Forget the statistics of every `SlimBatchNorm2d` in `module`; measure them anew on what runs inside."""
+    layers = [layer for layer in module.modules() if isinstance(layer, SlimBatchNorm2d)]
+    for layer in layers:
+        layer.batches.zero_()
+        layer.calibrating = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.calibrating = False
