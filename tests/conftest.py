@@ -1,4 +1,4 @@
-"""Fixtures every room shares. Heavy imports happen on first use, so that a core install can run its own tests."""
+"""Fixtures every room shares. Heavy imports happen on first use: a core install has no onnx."""
 
 import importlib.util
 from collections.abc import Callable

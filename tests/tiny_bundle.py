@@ -2,9 +2,9 @@
 
 `tests/conftest.py` loads this module on first use and hands it out as fixtures; tests do not import it.
 
-The task: noisy 16×16 images in which the class decides a faintly brighter region (seen by latent channel 0) and a
-faint texture (seen by channels 1 to 3). A wider head averages more pixels of each 4×4 patch, so width and channels
-really buy accuracy, and all measured figures are true of these files.
+The task: noisy 16×16 images in which the class decides a faintly brighter region (seen by latent channel 0)
+and a faint texture (seen by channels 1 to 3). A wider head averages more pixels of each 4×4 patch, so width
+and channels really buy accuracy, and all measured figures are true of these files.
 """
 
 import time

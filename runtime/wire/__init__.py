@@ -1,0 +1,70 @@
+"""The wire: Open Inference Protocol v2 messages, and what they mean between an agent and a server.
+
+Decides how a frame and its answer are written as messages and which malformed ones are refused. Knows no
+model: whether a shape fits a bundle is the server's business.
+"""
+
+from isthmus.runtime.wire.answers import (
+    Answer,
+    AnswerOutcome,
+    answer_response,
+    parse_answer,
+    parse_stream_answer,
+    refusal_response,
+)
+from isthmus.runtime.wire.channel import (
+    CHANNEL_OPTIONS,
+    MAX_MESSAGE_BYTES,
+    SERVER_OPTIONS,
+    channel_options,
+    server_options,
+)
+from isthmus.runtime.wire.names import (
+    BUDGET_US,
+    COMPUTE_US,
+    EXTENSION_PAYLOAD,
+    EXTENSION_STREAM,
+    EXTENSIONS,
+    LATENT,
+    LOAD_PCT,
+    OUTCOME,
+    PAYLOAD,
+    QUEUE_US,
+    RECEIVED_NS,
+    SERVICE_NAME,
+)
+from isthmus.runtime.wire.requests import FrameRequest, latent_request, parse_request, payload_request
+from isthmus.runtime.wire.service import AsyncServicer, InferenceStub, add_servicer
+
+__all__ = [
+    "BUDGET_US",
+    "CHANNEL_OPTIONS",
+    "COMPUTE_US",
+    "EXTENSIONS",
+    "EXTENSION_PAYLOAD",
+    "EXTENSION_STREAM",
+    "LATENT",
+    "LOAD_PCT",
+    "MAX_MESSAGE_BYTES",
+    "OUTCOME",
+    "PAYLOAD",
+    "QUEUE_US",
+    "RECEIVED_NS",
+    "SERVER_OPTIONS",
+    "SERVICE_NAME",
+    "Answer",
+    "AnswerOutcome",
+    "AsyncServicer",
+    "FrameRequest",
+    "InferenceStub",
+    "add_servicer",
+    "answer_response",
+    "channel_options",
+    "latent_request",
+    "parse_answer",
+    "parse_request",
+    "parse_stream_answer",
+    "payload_request",
+    "refusal_response",
+    "server_options",
+]

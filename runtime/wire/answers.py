@@ -1,0 +1,161 @@
+"""A frame's answer: written by the server, parsed by the agent.
+
+The agent's side also takes answers of other Open Inference Protocol servers, which say nothing of queue and
+compute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.runtime.errors import WireError
+from isthmus.runtime.wire import oip_pb2 as oip
+from isthmus.runtime.wire.names import COMPUTE_US, LOAD_PCT, OUTCOME, QUEUE_US, RECEIVED_NS
+from isthmus.runtime.wire.tensors import check_shape, unpack_float32, unpack_float32_list
+
+AnswerOutcome = Literal["ok", "expired", "busy", "failed"]
+_OUTCOMES: tuple[AnswerOutcome, ...] = get_args(AnswerOutcome)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How the server ended a frame.
+
+    Attributes:
+        frame_id: The request's id.
+        outcome: "ok", the outputs are there; "expired", its deadline passed before it was computed; "busy",
+            the queue was full or the server drains, another attempt may succeed; "failed", it will not.
+        outputs_nc: float32 [n, classes]; [0, 0] unless the outcome is "ok".
+        queue_s: Seconds from the frame's arrival to the start of its batch, decoding included.
+        compute_s: Seconds its batch took in the tail.
+        received_ns: Its arrival, nanoseconds of the server's monotonic clock, whose zero is arbitrary.
+        load_pct: Share of the last second in which the tail computed.
+        error: The server's message; empty if the outcome is "ok" or "expired".
+
+    Where the server did not say, the last four figures are None.
+    """
+
+    frame_id: str
+    outcome: AnswerOutcome
+    outputs_nc: NDArray[np.float32]
+    queue_s: float | None = None
+    compute_s: float | None = None
+    received_ns: int | None = None
+    load_pct: int | None = None
+    error: str = ""
+
+
+def answer_response(answer: Answer, *, model: str, output: str) -> oip.ModelInferResponse:
+    """Return the message of `answer`; `output` names its tensor, which only an "ok" answer has."""
+    response = oip.ModelInferResponse(model_name=model, model_version="1", id=answer.frame_id)
+    parameters = response.parameters
+    parameters[OUTCOME].string_param = answer.outcome
+    if answer.queue_s is not None:
+        parameters[QUEUE_US].int64_param = round(answer.queue_s * 1e6)
+    if answer.compute_s is not None:
+        parameters[COMPUTE_US].int64_param = round(answer.compute_s * 1e6)
+    if answer.received_ns is not None:
+        parameters[RECEIVED_NS].int64_param = answer.received_ns
+    if answer.load_pct is not None:
+        parameters[LOAD_PCT].int64_param = answer.load_pct
+    if answer.outcome == "ok":
+        response.outputs.add(name=output, datatype="FP32", shape=answer.outputs_nc.shape)
+        response.raw_output_contents.append(answer.outputs_nc.astype("<f4", copy=False).tobytes())
+    return response
+
+
+def refusal_response(
+    *, frame_id: str, model: str, outcome: AnswerOutcome, error: str
+) -> oip.ModelStreamInferResponse:
+    """Return a stream's answer to a frame that was not served.
+
+    `error` stands where Triton's clients look for it, the frame's id and outcome where ours do.
+    """
+    answer = Answer(frame_id=frame_id, outcome=outcome, outputs_nc=_NO_OUTPUTS)
+    return oip.ModelStreamInferResponse(
+        error_message=error, infer_response=answer_response(answer, model=model, output="")
+    )
+
+
+def parse_answer(response: oip.ModelInferResponse) -> Answer:
+    """Return the answer in `response`.
+
+    Raises:
+        WireError: If a parameter has another type, the outcome is unknown, or an "ok" answer has not exactly
+            one FP32 output of two dimensions whose contents fit its shape.
+    """
+    outcome = _outcome(response)
+    queue_us, compute_us = _int64(response, QUEUE_US), _int64(response, COMPUTE_US)
+    return Answer(
+        frame_id=response.id,
+        outcome=outcome,
+        outputs_nc=_outputs(response) if outcome == "ok" else _NO_OUTPUTS,
+        queue_s=None if queue_us is None else queue_us / 1e6,
+        compute_s=None if compute_us is None else compute_us / 1e6,
+        received_ns=_int64(response, RECEIVED_NS),
+        load_pct=_int64(response, LOAD_PCT),
+    )
+
+
+def parse_stream_answer(message: oip.ModelStreamInferResponse) -> Answer:
+    """Return the answer in a stream's `message`; one with an error message is "failed" unless it says "busy".
+
+    Raises:
+        WireError: As `parse_answer`.
+    """
+    if not message.error_message:
+        return parse_answer(message.infer_response)
+    response = message.infer_response
+    busy = OUTCOME in response.parameters and response.parameters[OUTCOME].string_param == "busy"
+    return Answer(
+        frame_id=response.id,
+        outcome="busy" if busy else "failed",
+        outputs_nc=_NO_OUTPUTS,
+        error=message.error_message,
+    )
+
+
+def _no_outputs() -> NDArray[np.float32]:
+    empty = np.empty((0, 0), np.float32)
+    empty.setflags(write=False)
+    return empty
+
+
+_NO_OUTPUTS = _no_outputs()
+
+
+def _outcome(response: oip.ModelInferResponse) -> AnswerOutcome:
+    if OUTCOME not in response.parameters:
+        return "ok"  # another server: it answers or it fails
+    outcome = response.parameters[OUTCOME].string_param
+    if outcome not in _OUTCOMES:
+        raise WireError(f"answer {response.id!r}: outcome {outcome!r} is none of {', '.join(_OUTCOMES)}")
+    return outcome
+
+
+def _int64(response: oip.ModelInferResponse, name: str) -> int | None:
+    if name not in response.parameters:
+        return None
+    parameter = response.parameters[name]
+    if parameter.WhichOneof("parameter_choice") != "int64_param":
+        raise WireError(f"answer {response.id!r}: parameter {name} is not an int64")
+    return parameter.int64_param
+
+
+def _outputs(response: oip.ModelInferResponse) -> NDArray[np.float32]:
+    if len(response.outputs) != 1:
+        raise WireError(f"answer {response.id!r}: {len(response.outputs)} outputs, it must have exactly one")
+    tensor = response.outputs[0]
+    where = f"answer {response.id!r}, output {tensor.name!r}"
+    if tensor.datatype != "FP32":
+        raise WireError(f"{where}: datatype {tensor.datatype!r}, it must be FP32")
+    shape = check_shape(tensor.shape, 2, where)
+    if not response.raw_output_contents:
+        return unpack_float32_list(tensor.contents.fp32_contents, shape, where)
+    if len(response.raw_output_contents) != 1:
+        raise WireError(f"{where}: {len(response.raw_output_contents)} raw contents for 1 output")
+    return unpack_float32(response.raw_output_contents[0], shape, where)

@@ -1,0 +1,29 @@
+"""Names that both ends must agree on. Once shipped, a name never changes its meaning."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SERVICE_NAME: Final = "inference.GRPCInferenceService"
+
+# Inputs. `latent` works on every server that hosts tail.onnx, `payload` on ours.
+LATENT: Final = "latent"
+PAYLOAD: Final = "payload"
+
+# Request parameter: what remains of the frame's budget when it is sent, int64 microseconds. Never an absolute
+# time, for two hosts share no clock.
+BUDGET_US: Final = "isthmus_budget_us"
+
+# Answer parameters, all int64 but the outcome (a string).
+QUEUE_US: Final = "isthmus_queue_us"  # from the frame's arrival to the start of its batch, decoding included
+COMPUTE_US: Final = "isthmus_compute_us"  # the batch in the tail
+RECEIVED_NS: Final = (
+    "isthmus_received_ns"  # the frame's arrival on the server's monotonic clock; its zero is arbitrary
+)
+OUTCOME: Final = "isthmus_outcome"  # "ok", "expired", "busy" or "failed"
+LOAD_PCT: Final = "isthmus_load_pct"  # share of the last second in which the tail computed, 0 to 100
+
+# ServerMetadata.extensions. An agent chooses the stream and the payload form by these, never by guess.
+EXTENSION_PAYLOAD: Final = "isthmus_payload"
+EXTENSION_STREAM: Final = "model_stream_infer"
+EXTENSIONS: Final = (EXTENSION_PAYLOAD, EXTENSION_STREAM)
