@@ -1,0 +1,176 @@
+"""The width bank: one warm ONNX Runtime session per width, so that switching widths is an index.
+
+Decides how sessions are set up on a small device, and measures what each costs while running. Refuses to know
+what is done with a latent. Research behind the settings: one session per width beats one graph that slices
+its weights 2×; without the memory arena the sessions cost no more than their packed weights; spinning threads
+cost ten times the processor time of sleeping ones at 20 frames a second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from isthmus.device_agents.timing import RecentMedian
+from isthmus.runtime.bundle import EXIT, LOCAL, Bundle, head_name
+from isthmus.runtime.errors import BundleError, InputError
+
+ProviderChoice = Literal["auto", "cpu", "cuda", "tensorrt"]
+
+_CPU = "CPUExecutionProvider"
+_PROVIDERS = {"cpu": _CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+# The first run of a session allocates and packs; the ones after it are timed.
+_WARM_RUNS = 4
+
+
+class WidthBank:
+    """The sessions of one bundle on this device, all loaded and run once.
+
+    Attributes:
+        provider: The execution provider that really runs the heads.
+        head_s: Per width index, seconds of one image through that head, as measured lately.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1, provider: ProviderChoice = "auto") -> None:
+        """Load and warm every session.
+
+        Raises:
+            BundleError: If a file is not a network that fits the manifest.
+            InputError: If `threads` or `provider` cannot be had on this machine.
+        """
+        if threads < 1:
+            raise InputError(f"threads {threads}: give 1 or more")
+        manifest = bundle.manifest
+        self._image_hwc = (manifest.input.height, manifest.input.width, manifest.input.channels)
+        self._latent_chw = (manifest.latent.channels, manifest.latent.height, manifest.latent.width)
+        providers = _providers(provider)
+        labels = len(manifest.labels)
+        heads = [head_name(width) for width in manifest.widths]
+        self._heads = [
+            _Network(bundle, name, providers, threads, self._image_hwc, self._latent_chw) for name in heads
+        ]
+        self._exit = self._local = None
+        if bundle.has(EXIT):
+            self._exit = _Network(bundle, EXIT, providers, threads, self._latent_chw, (labels,))
+        if bundle.has(LOCAL):
+            self._local = _Network(bundle, LOCAL, providers, threads, self._image_hwc, (labels,))
+        self.provider = self._heads[0].provider
+        if provider != "auto" and self.provider != _PROVIDERS[provider]:
+            raise InputError(
+                f"provider {provider}: ONNX Runtime fell back to {self.provider}; see its messages above"
+            )
+
+    @property
+    def head_s(self) -> Mapping[int, float]:
+        """Seconds of one image through each head."""
+        return {index: network.time.seconds for index, network in enumerate(self._heads)}
+
+    @property
+    def exit_s(self) -> float | None:
+        """Seconds of one latent through the early exit; None without one."""
+        return self._exit.time.seconds if self._exit else None
+
+    @property
+    def local_s(self) -> float | None:
+        """Seconds of one image through the whole network; None if the bundle carries none."""
+        return self._local.time.seconds if self._local else None
+
+    def head(self, width_index: int, image_hwc: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+        """Return the latent of an image, and the seconds it took.
+
+        Args:
+            width_index: The head.
+            image_hwc: uint8 [height, width, channels] of the bundle's input.
+
+        Returns:
+            uint8 [channels, height, width] with all latent channels.
+        """
+        return self._heads[width_index].run(image_hwc)
+
+    def exit(self, latent_chw: NDArray[np.uint8]) -> int:
+        """Return the class the early exit gives to a latent with all channels."""
+        assert self._exit is not None
+        return int(self._exit.run(latent_chw)[0].argmax())
+
+    def local(self, image_hwc: NDArray[np.uint8]) -> int:
+        """Return the class the whole network on this device gives to an image."""
+        assert self._local is not None
+        return int(self._local.run(image_hwc)[0].argmax())
+
+
+class _Network:
+    """One warm session with a single input and a single output; adds and removes the batch axis."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        name: str,
+        providers: list[str],
+        threads: int,
+        input_shape: tuple[int, ...],
+        output_shape: tuple[int, ...],
+    ) -> None:
+        file = bundle.root / name
+        self.time = RecentMedian()
+        try:
+            self._session = ort.InferenceSession(bundle.read(name), _options(threads), providers=providers)
+            (self._input,) = [node.name for node in self._session.get_inputs()]
+            (self._output,) = [node.name for node in self._session.get_outputs()]
+            outputs = self._warm(np.zeros(input_shape, np.uint8))
+        except BundleError:
+            raise
+        except Exception as error:  # ONNX Runtime's errors share no base class but Exception
+            detail = str(error).strip().split("\n")[0]
+            raise BundleError(
+                f"{file}: ONNX Runtime cannot run it ({detail}); export the bundle again"
+            ) from None
+        if outputs.shape != output_shape:
+            raise BundleError(
+                f"{file}: gives {outputs.shape}, manifest.json declares {output_shape}; export the bundle again"
+            )
+        self.provider: str = self._session.get_providers()[0]
+
+    def run(self, value: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+        started = time.perf_counter()
+        output = self._session.run([self._output], {self._input: value[np.newaxis]})[0][0]
+        seconds = time.perf_counter() - started
+        self.time.add(seconds)
+        return output, seconds
+
+    def _warm(self, value: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        output, _ = self.run(value)
+        self.time = RecentMedian()
+        for _ in range(_WARM_RUNS):
+            self.run(value)
+        return output
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def _providers(choice: ProviderChoice) -> list[str]:
+    available = ort.get_available_providers()
+    if choice == "auto":
+        return [name for name in (_PROVIDERS["tensorrt"], _PROVIDERS["cuda"]) if name in available] + [_CPU]
+    if choice not in _PROVIDERS:
+        raise InputError(f"provider {choice!r}: give auto, cpu, cuda or tensorrt")
+    if _PROVIDERS[choice] not in available:
+        raise InputError(
+            f"provider {choice}: this ONNX Runtime has {', '.join(available)}; install onnxruntime-gpu or give auto"
+        )
+    return [_PROVIDERS[choice]] if choice == "cpu" else [_PROVIDERS[choice], _CPU]
