@@ -10,6 +10,11 @@ IsthmusError
 ├── PeerError (5)             bytes from the other end that break the protocol
 │   ├── PayloadError          a payload that cannot be decoded
 │   └── WireError             a request or an answer that is malformed
+├── ServiceError (5)          a well-formed request that a server does not serve
+│   ├── UnknownModelError     no such model, version or output
+│   ├── BusyError             its queue is full; another attempt may succeed
+│   ├── DrainingError         it is starting or stopping; another server may take it
+│   └── BackendError          the tail failed on it
 ├── MissingExtraError (6)     a feature whose optional dependency is not installed
 └── GateError (7)             a check that refuses a result: parity, accuracy, a NaN in training
 ```
@@ -67,6 +72,28 @@ class PayloadError(PeerError):
 
 class WireError(PeerError):
     """A request or an answer is malformed."""
+
+
+class ServiceError(IsthmusError):
+    """A server does not serve a request that is well-formed."""
+
+    exit_code = 5
+
+
+class UnknownModelError(ServiceError):
+    """The server has no such model, version or output."""
+
+
+class BusyError(ServiceError):
+    """The server's queue is full; another attempt may succeed."""
+
+
+class DrainingError(ServiceError):
+    """The server is starting or stopping; it takes no frames."""
+
+
+class BackendError(ServiceError):
+    """The tail failed on a batch."""
 
 
 class MissingExtraError(IsthmusError):
