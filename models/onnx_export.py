@@ -116,7 +116,7 @@ def _write(model: onnx.ModelProto, path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter, which warns of its own dependencies and prints graphs; errors are raised anyway."""
+    """Silence the exporter, which warns of its dependencies and prints graphs; errors are raised anyway."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
