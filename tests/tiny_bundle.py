@@ -28,6 +28,7 @@ from isthmus.runtime.bundle import (
     PointTable,
 )
 from isthmus.runtime.codecs import FrequencyTables, encode_payload
+from isthmus.runtime.golden import write_golden
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
 CHANNELS = (1, 2, 4)
@@ -175,6 +176,7 @@ def make_bundle(root: Path, name: str = "tiny", seed: int = 0) -> Path:
         files={},
         provenance={"made_by": "tests/tiny_bundle.py", "seed": str(seed)},
     )
+    write_golden(root, manifest, tables, draw_images(np.random.default_rng(seed + 2), 4)[0])
     bundles.write_manifest(root, manifest)
     return root
 
@@ -222,7 +224,6 @@ def _measure(
         for index, latent in enumerate(latents)
     )
     answer, _ = _run(local, images)
-    _write_golden(root, images[:4], [latent[:4] for latent in latents], tables, tail)
     return PointTable(
         measured_on="tests/tiny_bundle.py, 48 drawn images",
         host="test host, 1 thread",
@@ -232,22 +233,3 @@ def _measure(
         local=DeviceAnswer(utility=utility(answer), compute_s=_run(local, images[:1])[1]),
         tail_s=_run(tail, latents[-1][:1])[1],
     )
-
-
-def _write_golden(
-    root: Path,
-    images: NDArray[np.uint8],
-    latents: list[NDArray[np.uint8]],
-    tables: FrequencyTables,
-    tail: ort.InferenceSession,
-) -> None:
-    arrays: dict[str, NDArray[np.generic]] = {"images_nhwc": images}
-    for index, latent in enumerate(latents):
-        payloads = [encode_payload(frame, codec="rans", width_index=index, tables=tables) for frame in latent]
-        arrays[f"latents_{index}"] = latent
-        arrays[f"outputs_{index}"] = _run(tail, latent)[0]
-        for frame, payload in enumerate(payloads):
-            arrays[f"payload_{index}_{frame}"] = np.frombuffer(payload, np.uint8)
-    (root / bundles.GOLDEN).parent.mkdir()
-    with (root / bundles.GOLDEN).open("wb") as file:
-        np.savez(file, **arrays)
