@@ -5,6 +5,7 @@ Decides what a well-formed manifest is. Knows nothing of files, digests of them 
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal
 
 import msgspec
@@ -55,6 +56,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         table_id: First 8 bytes of the tables' SHA-256, in hex, as every payload names it.
         files: SHA-256 of every other file in the bundle, by relative path.
         provenance: Free text facts: versions, command, seeds, teacher digest.
+        seal: SHA-256 of the manifest's own content, so that damage to it is noticed. Not a signature.
     """
 
     schema_version: int
@@ -69,6 +71,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     table_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
     files: dict[FileName, Sha256]
     provenance: dict[str, str] = {}
+    seal: str = ""
+
+    def sealed(self) -> Manifest:
+        """Return the manifest with the seal that belongs to its content."""
+        content = msgspec.json.encode(msgspec.structs.replace(self, seal=""))
+        return msgspec.structs.replace(self, seal=hashlib.sha256(content).hexdigest())
 
     def check(self) -> None:
         """Check what the types cannot say.
@@ -84,7 +92,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise BundleError(f"manifest.json: widths {self.widths} are not all in (0, 1]")
         if len(self.latent.zero_points) != self.latent.channels:
             raise BundleError(
-                f"manifest.json: {len(self.latent.zero_points)} zero points for {self.latent.channels} channels"
+                f"manifest.json: {len(self.latent.zero_points)} zero points, {self.latent.channels} channels"
             )
         if not self.points or len(set(self.points)) != len(self.points):
             raise BundleError("manifest.json: points is empty or lists a point twice")

@@ -1,7 +1,8 @@
 """Write and load a bundle directory; refuse what cannot be verified.
 
-A bundle is data: nothing in it is executed or unpickled. Every file is read through `Bundle.read`, which compares its
-SHA-256 with the manifest's at that moment, so that a file altered after loading is refused as well.
+A bundle is data: nothing in it is executed or unpickled. Every file is read through `Bundle.read`, which
+compares its SHA-256 with the manifest's at that moment, so that a file altered after loading is refused as
+well.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def write_manifest(root: Path, manifest: Manifest) -> Manifest:
         for file in sorted(root.rglob("*"))
         if file.is_file() and file.name != MANIFEST
     }
-    complete = msgspec.structs.replace(manifest, files=files)
+    complete = msgspec.structs.replace(manifest, files=files).sealed()
     complete.check()
     text = msgspec.json.format(msgspec.json.encode(complete), indent=2)
     partial = root / (MANIFEST + ".partial")
@@ -117,12 +118,14 @@ def _decode_manifest(raw: bytes, path: Path) -> Manifest:
         version = msgspec.json.decode(raw, type=dict[str, object]).get("schema_version")
         if version != SCHEMA_VERSION:
             raise BundleError(
-                f"{path}: schema version {version!r}, this Isthmus reads {SCHEMA_VERSION}; export the bundle again"
+                f"{path}: schema version {version!r}, this Isthmus reads {SCHEMA_VERSION}; export again"
             )
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: not a valid manifest: {error}") from None
     manifest.check()
+    if manifest.seal != manifest.sealed().seal:
+        raise BundleError(f"{path}: does not match its own seal, the file was altered; copy the bundle again")
     return manifest
 
 
@@ -142,14 +145,14 @@ def _read_verified(root: Path, name: str, digest: str | None) -> bytes:
         raise BundleError(f"{path}: not part of this bundle")
     data = _read(path, "the manifest lists it; copy the bundle again")
     if hashlib.sha256(data).hexdigest() != digest:
-        raise BundleError(f"{path}: SHA-256 differs from manifest.json: the file was altered; copy the bundle again")
+        raise BundleError(f"{path}: SHA-256 differs from manifest.json, the file was altered; copy it again")
     return data
 
 
 def _read(path: Path, remedy: str) -> bytes:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise BundleError(f"{path}: {path.stat().st_size} bytes, more than the {MAX_FILE_BYTES} a bundle may hold")
+            raise BundleError(f"{path}: {path.stat().st_size} bytes, at most {MAX_FILE_BYTES} are read")
         return path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror or error}; {remedy}") from None

@@ -24,7 +24,7 @@ def own_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def seal() -> Callable[..., None]:
-    """Return `seal(root, **changes)`, which changes fields of the manifest and brings its digests up to date."""
+    """Return `seal(root, **changes)`, which changes fields of the manifest and renews its digests."""
 
     def write(root: Path, **changes: Any) -> None:
         manifest = msgspec.json.decode((root / MANIFEST).read_bytes(), type=Manifest)
