@@ -1,7 +1,7 @@
 """The command line: one file per verb, each loaded only when it is used.
 
-Decides how errors end a process: a deliberate error is one line and its documented exit code, anything else is our bug
-and keeps its traceback.
+Decides how errors end a process: a deliberate error is one line and its documented exit code, anything else
+is our bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Annotated, Any
 
-import click
 import typer
+import typer.core
 
 from isthmus.cli._common import console
 from isthmus.runtime.errors import IsthmusError, MissingExtraError
@@ -43,13 +44,18 @@ _EXTRA_OF = {
 }
 
 
-class _LazyGroup(click.Group):
+# Newer Typer brings its own copy of click, older Typer imports the package: reach it through Typer's names
+# alone.
+_UsageError: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+
+
+class _LazyGroup(typer.core.TyperGroup):
     """A command group that imports a verb's module when that verb is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"isthmus.cli.{cmd_name}")
@@ -57,29 +63,36 @@ class _LazyGroup(click.Group):
         verb.command(name=cmd_name, help=module.command.__doc__)(module.command)
         return typer.main.get_command(verb)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
 
-def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+def _version(value: bool) -> None:
     if value:
         from isthmus import __version__
 
-        click.echo(f"isthmus {__version__}")
-        ctx.exit()
+        sys.stdout.write(f"isthmus {__version__}\n")
+        raise typer.Exit
 
 
-_group = _LazyGroup(
+_app = typer.Typer(
     name="isthmus",
-    help="Edge and split computing: cut a network, compress what crosses, adapt to the link.",
-    params=[
-        click.Option(
-            ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
-        )
-    ],
+    cls=_LazyGroup,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@_app.callback(help="Edge and split computing: cut a network, compress what crosses, adapt to the link.")
+def _root(
+    _show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -90,13 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (see `isthmus.runtime.errors`)."""
     try:
-        result = _group.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-    except click.exceptions.Exit as stop:
+        result = typer.main.get_command(_app).main(
+            args=list(arguments) if arguments is not None else None, standalone_mode=False
+        )
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
+    except _UsageError as error:
         error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        return int(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
         console.print("interrupted")
         return 130
     except ModuleNotFoundError as error:
