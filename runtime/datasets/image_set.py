@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from isthmus.runtime.errors import InputError
 
-_HELD_OUT_EVERY = 8
+_HELD_OUT_AT_MOST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,26 +90,33 @@ def spread(count: int, limit: int | None) -> NDArray[np.int64]:
     return np.arange(kept, dtype=np.int64) * count // max(kept, 1)
 
 
-def hold_out(images: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Split a training set into the part that trains and the part that is held out, about 7 to 1.
+def hold_out(images: ImageSet, count: int | None = None) -> tuple[ImageSet, ImageSet]:
+    """Split a training set into the images that train and the `count` that are held out.
 
     Training and export call this on the same set and get the same parts: frequency tables are fitted on the
-    first, the utilities that a policy reads are measured on the second, neither ever on a test set. The
+    first, the utilities that a policy reads are measured on the second, and neither ever on a test set. The
     classes keep their shares, and no random numbers are involved: every machine holds out the same images.
 
+    Args:
+        images: The training set.
+        count: How many to hold out; None: an eighth, at most 1,000.
+
     Raises:
-        InputError: If there are fewer than 8 images.
+        InputError: If nothing would be held out, or nothing left to train on.
     """
-    if len(images) < _HELD_OUT_EVERY:
+    if count is None:
+        count = min(len(images) // 8, _HELD_OUT_AT_MOST)
+    if not 1 <= count < len(images):
         raise InputError(
-            f"{images.name}: {len(images)} images; at least {_HELD_OUT_EVERY} are needed to train on"
+            f"{images.name}: {count} of its {len(images)} images cannot be held out; give more images"
         )
     by_class = np.argsort(images.labels, kind="stable")
-    held = np.sort(by_class[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY])
+    # The middle of each of `count` equal stretches, so that the first and the last class fare alike.
+    held = np.sort(by_class[(np.arange(count) * 2 + 1) * len(images) // (2 * count)])
     rest = np.setdiff1d(np.arange(len(images)), held)
     return (
-        images.subset(rest, name=f"{images.name} less {len(held)} held out"),
-        images.subset(held, name=f"{len(held)} held out of {images.name}"),
+        images.subset(rest, name=f"{images.name} less {count} held out"),
+        images.subset(held, name=f"{count} held out of {images.name}"),
     )
 
 

@@ -92,8 +92,14 @@ def test_hold_out_splits_by_class_and_the_same_way_every_time() -> None:
     assert not {image.tobytes() for image in rest.images} & {image.tobytes() for image in held.images}
     assert np.array_equal(rest.images, again.images)
     assert np.array_equal(held.images, held_again.images)
-    with pytest.raises(InputError, match="7 images; at least 8"):
-        hold_out(digits.subset(np.arange(7), name="few"))
+    assert [len(part) for part in hold_out(digits, 3)] == [len(digits) - 3, 3]
+
+
+@pytest.mark.parametrize(("images", "count"), [(7, None), (7, 0), (7, 7), (7, -1)])
+def test_hold_out_must_leave_something_on_both_sides(images: int, count: int | None) -> None:
+    few = load_dataset("digits", split="test", limit=images)
+    with pytest.raises(InputError, match="of its 7 images cannot be held out"):
+        hold_out(few, count)
 
 
 # npz ------------------------------------------------------------------------------------------------------
