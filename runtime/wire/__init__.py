@@ -4,6 +4,7 @@ Decides how a frame and its answer are written as messages and which malformed o
 model: whether a shape fits a bundle is the server's business.
 """
 
+from isthmus.runtime.wire import oip_pb2 as oip
 from isthmus.runtime.wire.answers import (
     Answer,
     AnswerOutcome,
@@ -61,6 +62,7 @@ __all__ = [
     "answer_response",
     "channel_options",
     "latent_request",
+    "oip",
     "parse_answer",
     "parse_request",
     "parse_stream_answer",

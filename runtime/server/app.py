@@ -1,0 +1,191 @@
+"""The server's life: bind, load, warm up, serve, drain.
+
+Decides the order. The port is bound before the slow part, so that a taken one is known at once; health says
+NOT_SERVING until every tail is warm, and again before the first frame is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from isthmus.runtime.bundle import Bundle, load_bundle
+from isthmus.runtime.errors import InputError, NetworkError
+from isthmus.runtime.server.config import ServerConfig
+from isthmus.runtime.server.model import ServedModel
+from isthmus.runtime.server.reflection import enable_reflection
+from isthmus.runtime.server.service import TailService
+from isthmus.runtime.server.servicer import Servicer
+from isthmus.runtime.wire import SERVICE_NAME, add_servicer, server_options
+
+log = logging.getLogger("isthmus.server")
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+# Seconds for gRPC to write out the last answers once the service has given them.
+_FLUSH_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyReport:
+    """What a server that takes frames says: the port bound, the models, and the provider of each."""
+
+    port: int
+    models: tuple[str, ...]
+    providers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainReport:
+    """How a server ended: frames by outcome, and whether all calls had ended within the grace."""
+
+    outcomes: dict[str, int]
+    complete: bool
+    drain_s: float
+
+
+class TailServer:
+    """One server process; `start` it in a running event loop, then `drain` it."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        open_model: Callable[[Bundle, ServerConfig, Executor], ServedModel] = ServedModel.open,
+    ) -> None:
+        """Make a server after `config`; nothing is bound or loaded yet. `open_model` brings another backend."""
+        self._config = config
+        self._open_model = open_model
+        self._service = TailService()
+        self._servicer = Servicer(self._service, stream_window=config.stream_window)
+        self._health = health.aio.HealthServicer()
+        self._decoders = ThreadPoolExecutor(max_workers=config.threads, thread_name_prefix="decode")
+        self._server = grpc.aio.server(
+            options=server_options(config.max_message_bytes), maximum_concurrent_rpcs=config.max_rpcs
+        )
+
+    async def start(self) -> ReadyReport:
+        """Bind, load, warm up and take frames.
+
+        Raises:
+            BundleError: If a bundle cannot be verified or its tail cannot run.
+            InputError: If two bundles have the same name.
+            NetworkError: If the address cannot be bound.
+        """
+        bundles = _load(self._config)
+        port = self._bind()
+        add_servicer(self._servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if not enable_reflection(self._server):
+            log.info("no reflection: grpcio-reflection is not installed (pip install 'isthmus[server]')")
+        names = tuple(bundle.manifest.name for bundle in bundles)
+        await self._set_health(names, _NOT_SERVING)
+        await self._server.start()
+        try:
+            models = [
+                await asyncio.to_thread(self._open_model, bundle, self._config, self._decoders)
+                for bundle in bundles
+            ]
+        except BaseException:
+            await self._server.stop(None)
+            raise
+        self._service.open(models)
+        await self._set_health(names, _SERVING)
+        return ReadyReport(
+            port=port, models=names, providers=tuple(model.backend.provider for model in models)
+        )
+
+    async def drain(self, grace_s: float | None = None) -> DrainReport:
+        """Answer every accepted frame, refuse new ones, and stop within `grace_s` (default: the config's).
+
+        A second call with a shorter grace, while the first is waiting, cuts it short.
+        """
+        started_s = time.monotonic()
+        grace_s = self._config.grace_s if grace_s is None else grace_s
+        await self._health.enter_graceful_shutdown()
+        self._service.drain()
+        self._servicer.drain()
+        stopping = asyncio.create_task(self._server.stop(grace_s))
+        idle = asyncio.create_task(self._servicer.idle.wait())
+        await asyncio.wait([stopping, idle], return_when=asyncio.FIRST_COMPLETED)
+        complete = self._servicer.idle.is_set()
+        idle.cancel()
+        # What is left are calls without an end of their own, such as watchers of our health.
+        await self._server.stop(min(_FLUSH_S, grace_s))
+        await stopping
+        await self._service.close()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        return DrainReport(
+            outcomes={str(key): count for key, count in self._service.outcomes.items()},
+            complete=complete,
+            drain_s=time.monotonic() - started_s,
+        )
+
+    def _bind(self) -> int:
+        host, port = self._config.host, self._config.port
+        try:
+            # gRPC reports a taken port in several lines of its own; asking first keeps our error to one.
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+            return self._server.add_insecure_port(self._config.address)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+        raise NetworkError(
+            f"{self._config.address}: cannot be bound: {reason}; "
+            "stop what uses it, or give another --host or --port (0 = any free one)"
+        )
+
+    async def _set_health(
+        self, names: Sequence[str], status: health_pb2.HealthCheckResponse.ServingStatus
+    ) -> None:
+        for name in ("", SERVICE_NAME, *names):
+            await self._health.set(name, status)
+
+
+async def run_until(
+    stop: asyncio.Event, config: ServerConfig, on_ready: Callable[[ReadyReport], None]
+) -> DrainReport:
+    """Serve until `stop` is set, then drain; a second setting (after a clear) ends the grace at once.
+
+    Raises:
+        BundleError, InputError, NetworkError: As `TailServer.start`.
+    """
+    server = TailServer(config)
+    on_ready(await server.start())
+    await stop.wait()
+    stop.clear()
+    draining = asyncio.create_task(server.drain())
+    again = asyncio.create_task(stop.wait())
+    await asyncio.wait([draining, again], return_when=asyncio.FIRST_COMPLETED)
+    if not draining.done():
+        log.warning("stopped a second time: open calls are cut off")
+        await server.drain(0.0)
+    again.cancel()
+    return await draining
+
+
+def _load(config: ServerConfig) -> list[Bundle]:
+    bundles: dict[str, Bundle] = {}
+    for path in config.bundles:
+        bundle = load_bundle(path)
+        name = bundle.manifest.name
+        if name in bundles:
+            raise InputError(
+                f"{path}: its name '{name}' is that of {bundles[name].root} as well; "
+                "serve one of them, or export one under another --name"
+            )
+        bundles[name] = bundle
+    return list(bundles.values())

@@ -1,0 +1,156 @@
+"""gRPC's side of the service: convert, delegate, convert. One table says which error is which status."""
+
+# The methods' names are the protocol's.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from isthmus import __version__
+from isthmus.runtime.errors import (
+    BackendError,
+    BusyError,
+    DrainingError,
+    IsthmusError,
+    PeerError,
+    UnknownModelError,
+)
+from isthmus.runtime.server.model import VERSION
+from isthmus.runtime.server.service import TailService
+from isthmus.runtime.server.stream import FrameStream
+from isthmus.runtime.wire import EXTENSIONS, LATENT, PAYLOAD, answer_response, oip, parse_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+STATUS: dict[type[IsthmusError], grpc.StatusCode] = {
+    PeerError: grpc.StatusCode.INVALID_ARGUMENT,  # WireError and PayloadError
+    UnknownModelError: grpc.StatusCode.NOT_FOUND,
+    BusyError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DrainingError: grpc.StatusCode.UNAVAILABLE,
+    BackendError: grpc.StatusCode.INTERNAL,
+}
+
+
+def status_of(error: IsthmusError) -> grpc.StatusCode:
+    """Return the status of `error`: that of its nearest class in `STATUS`."""
+    return next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), grpc.StatusCode.INTERNAL)
+
+
+class Servicer:
+    """Answers the protocol on a `grpc.aio` server; see `isthmus.runtime.wire.AsyncServicer`.
+
+    Attributes:
+        idle: Set while no frame and no stream is being served.
+    """
+
+    def __init__(self, service: TailService, *, stream_window: int) -> None:
+        """Make a servicer of `service` whose streams have at most `stream_window` frames in flight."""
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._service = service
+        self._stream_window = stream_window
+        self._streams: set[FrameStream] = set()
+        self._calls = 0
+
+    def drain(self) -> None:
+        """End every stream once its accepted frames are answered."""
+        for stream in self._streams:
+            stream.stop_reading()
+
+    async def ServerLive(self, request: oip.ServerLiveRequest, context: Context) -> oip.ServerLiveResponse:
+        """Say whether the process answers."""
+        return oip.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: oip.ServerReadyRequest, context: Context) -> oip.ServerReadyResponse:
+        """Say whether every model takes frames."""
+        return oip.ServerReadyResponse(ready=self._service.state == "serving")
+
+    async def ModelReady(self, request: oip.ModelReadyRequest, context: Context) -> oip.ModelReadyResponse:
+        """Say whether one model takes frames; NOT_FOUND if there is no such model."""
+        try:
+            return oip.ModelReadyResponse(ready=self._service.is_ready(request.name, request.version))
+        except IsthmusError as error:
+            await context.abort(status_of(error), str(error))
+
+    async def ServerMetadata(
+        self, request: oip.ServerMetadataRequest, context: Context
+    ) -> oip.ServerMetadataResponse:
+        """Describe the server; its extensions tell an agent that it takes payloads and streams."""
+        return oip.ServerMetadataResponse(name="isthmus", version=__version__, extensions=EXTENSIONS)
+
+    async def ModelMetadata(
+        self, request: oip.ModelMetadataRequest, context: Context
+    ) -> oip.ModelMetadataResponse:
+        """Describe one model's inputs and outputs; NOT_FOUND if there is no such model."""
+        try:
+            model = self._service.model(request.name, request.version)
+        except IsthmusError as error:
+            await context.abort(status_of(error), str(error))
+        tensor = oip.ModelMetadataResponse.TensorMetadata
+        spec = model.latent
+        return oip.ModelMetadataResponse(
+            name=model.name,
+            versions=[VERSION],
+            platform="isthmus_bundle",
+            inputs=[
+                tensor(name=LATENT, datatype="UINT8", shape=[-1, spec.channels, spec.height, spec.width]),
+                tensor(name=PAYLOAD, datatype="BYTES", shape=[-1]),
+            ],
+            outputs=[
+                tensor(
+                    name=model.backend.output, datatype="FP32", shape=[-1, len(model.bundle.manifest.labels)]
+                )
+            ],
+        )
+
+    async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
+        """Answer one frame."""
+        received_ns = time.monotonic_ns()
+        with self._call():
+            try:
+                frame = parse_request(request)
+                answer = await self._service.infer(frame, received_ns=received_ns)
+            except IsthmusError as error:
+                await context.abort(status_of(error), str(error))
+        output = self._service.model(frame.model).backend.output
+        return answer_response(answer, model=frame.model, output=output)
+
+    async def ModelStreamInfer(
+        self, requests: AsyncIterable[oip.ModelInferRequest], context: Context
+    ) -> AsyncIterator[oip.ModelStreamInferResponse]:
+        """Answer frames as they become ready; see `FrameStream` for what ends the stream."""
+        stream = FrameStream(self._service, window=self._stream_window)
+        self._streams.add(stream)
+        if self._service.state == "draining":
+            stream.stop_reading()
+        try:
+            with self._call():
+                async for message in stream.answers(requests):
+                    yield message
+        finally:
+            self._streams.discard(stream)
+        if stream.fault is not None:
+            await context.abort(status_of(stream.fault), str(stream.fault))
+        if self._service.state == "draining":
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is draining; connect to another")
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        self._calls += 1
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self.idle.set()

@@ -1,0 +1,94 @@
+"""One client's stream of frames: read ahead, answer each frame the moment it is ready, in whatever order.
+
+Decides when a stream ends. A frame that is late, unknown or refused gets its own answer and the stream goes
+on. Bytes that
+break the protocol end it, after the frames that were accepted before have been answered: what follows on such
+a stream cannot be trusted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator
+
+from isthmus.runtime.errors import IsthmusError, PeerError
+from isthmus.runtime.server.service import TailService, outcome_of
+from isthmus.runtime.wire import answer_response, oip, parse_request, refusal_response
+
+
+class FrameStream:
+    """Serve one stream; make one per call.
+
+    Attributes:
+        fault: What ended the stream, if it was the client's fault. Read it when `answers` has ended.
+    """
+
+    def __init__(self, service: TailService, *, window: int) -> None:
+        """Make a stream over `service` that reads on while fewer than `window` frames are unanswered."""
+        self.fault: PeerError | None = None
+        self._service = service
+        self._window = asyncio.Semaphore(window)
+        self._answers: asyncio.Queue[oip.ModelStreamInferResponse | None] = asyncio.Queue()
+        self._frames: set[asyncio.Task[None]] = set()
+        self._reader: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    async def answers(
+        self, requests: AsyncIterable[oip.ModelInferRequest]
+    ) -> AsyncIterator[oip.ModelStreamInferResponse]:
+        """Yield the answers to `requests` until the client is done, `stop_reading` or a fault."""
+        if self._stopped:
+            return
+        self._reader = asyncio.create_task(self._read(requests))
+        self._reader.add_done_callback(self._end_when_answered)
+        try:
+            while (answer := await self._answers.get()) is not None:
+                yield answer
+                # Only now is the answer written: a client that does not read its answers is not read either.
+                self._window.release()
+        finally:
+            self._reader.cancel()
+            for frame in self._frames:
+                frame.cancel()
+
+    def stop_reading(self) -> None:
+        """Accept no more frames; end when those that were accepted are answered."""
+        self._stopped = True
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def _read(self, requests: AsyncIterable[oip.ModelInferRequest]) -> None:
+        incoming = aiter(requests)
+        while True:
+            await self._window.acquire()
+            try:
+                request = await anext(incoming)
+            except StopAsyncIteration:
+                return
+            received_ns = time.monotonic_ns()
+            frame = asyncio.create_task(self._answer(request, received_ns))
+            self._frames.add(frame)
+            frame.add_done_callback(self._frames.discard)
+            frame.add_done_callback(self._end_when_answered)
+
+    async def _answer(self, request: oip.ModelInferRequest, received_ns: int) -> None:
+        try:
+            answer = await self._service.infer(parse_request(request), received_ns=received_ns)
+        except IsthmusError as error:
+            if isinstance(error, PeerError):
+                self.fault = self.fault or error
+                self.stop_reading()
+            message = refusal_response(
+                frame_id=request.id, model=request.model_name, outcome=outcome_of(error), error=str(error)
+            )
+        else:
+            output = self._service.model(request.model_name).backend.output
+            message = oip.ModelStreamInferResponse(
+                infer_response=answer_response(answer, model=request.model_name, output=output)
+            )
+        self._answers.put_nowait(message)
+
+    def _end_when_answered(self, _done: asyncio.Task[None]) -> None:
+        if self._reader is not None and self._reader.done() and not self._frames:
+            self._answers.put_nowait(None)
