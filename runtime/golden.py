@@ -14,7 +14,6 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,11 @@ from isthmus.runtime.bundle import (
     GOLDEN,
     LOCAL,
     TABLES,
-    TAIL,
     Bundle,
     Manifest,
     OperatingPoint,
-    head_name,
 )
-from isthmus.runtime.bundle.networks import Network, with_absent
+from isthmus.runtime.bundle.networks import BundleNetworks, open_networks, with_absent
 from isthmus.runtime.codecs import FrequencyTables, coder_backend, decode_payload, encode_payload
 from isthmus.runtime.errors import BundleError, PayloadError
 
@@ -73,8 +70,8 @@ def write_golden(
     Raises:
         BundleError: If one of its networks cannot run.
     """
-    present = {name for name in (EXIT, LOCAL) if (root / name).is_file()}
-    networks = _Networks(manifest, present, lambda name: (root / name).read_bytes())
+    present = [name for name in (EXIT, LOCAL) if (root / name).is_file()]
+    networks = open_networks(manifest, present, lambda name: (root / name).read_bytes(), threads=1)
     arrays: Arrays = {"images_nhwc": images_nhwc}
     for width_index in range(len(manifest.widths)):
         arrays[f"latents_{width_index}"] = networks.heads[width_index].run(images_nhwc)
@@ -85,7 +82,7 @@ def write_golden(
             name = f"{codec}_{point.width_index}_{point.channels}"
             arrays[name] = np.frombuffer(b"".join(payloads), dtype=np.uint8)
             arrays[f"{name}_lengths"] = np.array([len(payload) for payload in payloads], dtype=np.int64)
-    arrays.update(networks.outputs(manifest, arrays))
+    arrays.update(_outputs(networks, manifest, arrays))
     file = root / GOLDEN
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("wb") as handle:
@@ -107,7 +104,7 @@ def verify(bundle: Bundle) -> GoldenReport:
             "export the bundle again"
         )
     golden = _read(bundle.read(GOLDEN), file)
-    networks = _Networks(manifest, {name for name in (EXIT, LOCAL) if bundle.has(name)}, bundle.read)
+    networks = open_networks(manifest, manifest.files, bundle.read, threads=1)
     images = _array(golden, "images_nhwc", file)
     symbols_off = 0.0
     for width_index, head in enumerate(networks.heads):
@@ -118,7 +115,7 @@ def verify(bundle: Bundle) -> GoldenReport:
     # From the stored latents: what a tail makes of them does not depend on this machine's heads.
     errors = [
         _output_error(value, _array(golden, name, file), name, file)
-        for name, value in networks.outputs(manifest, golden).items()
+        for name, value in _outputs(networks, manifest, golden).items()
     ]
     return GoldenReport(
         images=len(images),
@@ -129,31 +126,19 @@ def verify(bundle: Bundle) -> GoldenReport:
     )
 
 
-class _Networks:
-    """Every network of a bundle, read by `read`."""
-
-    def __init__(self, manifest: Manifest, present: set[str], read: Callable[[str], bytes]) -> None:
-        def network(name: str) -> Network:
-            return Network(name, read(name), threads=1)
-
-        self.heads = [network(head_name(width)) for width in manifest.widths]
-        self.tail = network(TAIL)
-        self.exit = network(EXIT) if EXIT in present else None
-        self.local = network(LOCAL) if LOCAL in present else None
-
-    def outputs(self, manifest: Manifest, arrays: Arrays) -> Arrays:
-        """Return every output array, from the images and latents in `arrays`."""
-        found: Arrays = {}
-        for point in manifest.points:
-            latents = arrays[f"latents_{point.width_index}"]
-            absent = with_absent(latents, point.channels, manifest.latent.zero_points)
-            found[f"outputs_{point.width_index}_{point.channels}"] = self.tail.run(absent)
-        if self.exit is not None:
-            for width_index in range(len(manifest.widths)):
-                found[f"exit_{width_index}"] = self.exit.run(arrays[f"latents_{width_index}"])
-        if self.local is not None:
-            found["local"] = self.local.run(arrays["images_nhwc"])
-        return found
+def _outputs(networks: BundleNetworks, manifest: Manifest, arrays: Arrays) -> Arrays:
+    """Return every output array, from the images and latents in `arrays`."""
+    found: Arrays = {}
+    for point in manifest.points:
+        latents = arrays[f"latents_{point.width_index}"]
+        absent = with_absent(latents, point.channels, manifest.latent.zero_points)
+        found[f"outputs_{point.width_index}_{point.channels}"] = networks.tail.run(absent)
+    if networks.exit is not None:
+        for width_index in range(len(manifest.widths)):
+            found[f"exit_{width_index}"] = networks.exit.run(arrays[f"latents_{width_index}"])
+    if networks.local is not None:
+        found["local"] = networks.local.run(arrays["images_nhwc"])
+    return found
 
 
 def _encode(

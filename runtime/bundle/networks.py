@@ -7,13 +7,16 @@ agent's width bank and the server's backend, where latency counts, set up their 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from isthmus.runtime.bundle.manifest import Manifest
+from isthmus.runtime.bundle.store import EXIT, LOCAL, TAIL, head_name
 from isthmus.runtime.errors import BundleError
 
 # Batches bound the memory that activations take.
@@ -63,6 +66,42 @@ class Network:
         """Return the output for uint8 [n, …] in one call, for timing; errors are ONNX Runtime's own."""
         output: NDArray[Any] = self._session.run([self._output], {self._input: value})[0]
         return output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleNetworks:
+    """The networks of a bundle by role: `heads` per width index, `exit` and `local` where it has them."""
+
+    heads: tuple[Network, ...]
+    tail: Network
+    exit: Network | None
+    local: Network | None
+
+
+def open_networks(
+    manifest: Manifest, present: Collection[str], read: Callable[[str], bytes], *, threads: int | None = None
+) -> BundleNetworks:
+    """Load all networks of the bundle that `manifest` describes.
+
+    Args:
+        manifest: For the widths.
+        present: Names of the bundle's files, for the optional ones.
+        read: Gives the bytes of a file by its name, e.g. `Bundle.read`.
+        threads: Of each network; None means one per core.
+
+    Raises:
+        BundleError: If one cannot be loaded.
+    """
+
+    def network(name: str) -> Network:
+        return Network(name, read(name), threads=threads)
+
+    return BundleNetworks(
+        heads=tuple(network(head_name(width)) for width in manifest.widths),
+        tail=network(TAIL),
+        exit=network(EXIT) if EXIT in present else None,
+        local=network(LOCAL) if LOCAL in present else None,
+    )
 
 
 def with_absent(
