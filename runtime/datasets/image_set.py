@@ -6,6 +6,7 @@ Decides what a well-formed set is. Knows nothing of where it came from.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,11 +70,42 @@ class ImageSet:
         height, width, channels = self.images.shape[1:]
         return int(height), int(width), int(channels)
 
+    def check_fits(self, shape_hwc: tuple[int, int, int], labels: Sequence[str]) -> None:
+        """Check that these are images a network takes, labelled as its outputs are.
+
+        A set that only numbers its classes, or lacks the last ones, fits too.
+
+        Args:
+            shape_hwc: Height, width and channels of the network's input.
+            labels: Class names of the network's outputs.
+
+        Raises:
+            InputError: If they do not fit.
+        """
+        if self.shape_hwc != shape_hwc:
+            found, wanted = _shape_text(self.shape_hwc), _shape_text(shape_hwc)
+            raise InputError(f"{self.name}: images are {found}, the network takes {wanted}")
+        numbers = tuple(str(number) for number in range(len(self.classes)))
+        known = tuple(labels[: len(self.classes)])
+        if len(self.classes) > len(labels) or self.classes not in (known, numbers):
+            found, wanted = _class_text(self.classes), _class_text(labels)
+            raise InputError(f"{self.name}: classes {found} are not the network's {wanted}")
+
     def subset(self, indices: NDArray[np.int64], *, name: str) -> ImageSet:
         """Return the images at `indices` (int64 [n], in that order) as a set called `name`."""
         return ImageSet(
             images=self.images[indices], labels=self.labels[indices], classes=self.classes, name=name
         )
+
+
+def _shape_text(shape_hwc: tuple[int, int, int]) -> str:
+    height, width, channels = shape_hwc
+    return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"
+
+
+def _class_text(classes: Sequence[str]) -> str:
+    shown = ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
+    return f"({len(classes)}: {shown})"
 
 
 def spread(count: int, limit: int | None) -> NDArray[np.int64]:

@@ -297,3 +297,20 @@ def test_folder_missing_or_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file"):
         load_dataset(f"folder:{tmp_path / 'file'}", split="train")
+
+
+# fitting a network ----------------------------------------------------------------------------------------
+
+
+def test_a_set_fits_a_network_of_its_shape_and_classes() -> None:
+    few = load_dataset("digits", split="test", limit=20)
+    few.check_fits((32, 32, 1), few.classes)
+    few.check_fits((32, 32, 1), [*few.classes, "10"])
+    few.check_fits((32, 32, 1), [f"digit {number}" for number in range(10)])
+    with pytest.raises(InputError, match=r"images are 32x32 grey, the network takes 28x16 RGB"):
+        few.check_fits((16, 28, 3), few.classes)
+    with pytest.raises(InputError, match=r"classes \(10: 0, 1, 2, …\) are not the network's \(2: a, b\)"):
+        few.check_fits((32, 32, 1), ("a", "b"))
+    named = ImageSet(images=few.images, labels=few.labels, classes=tuple("abcdefghij"), name="named")
+    with pytest.raises(InputError, match="named: classes"):
+        named.check_fits((32, 32, 1), few.classes)
