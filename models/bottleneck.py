@@ -1,8 +1,8 @@
 """The learned bottleneck: a slimmable encoder for the device, a decoder for the server, an early exit.
 
 The encoder's hidden channels follow the width; its last convolution always emits all latent channels and has
-a private gain and bias per width, which fold away at export. The decoder knows neither width nor channel count:
-absent channels reach it as zeros. It has no BatchNorm, whose statistics would depend on the mix of clients.
+a private gain and bias per width, which fold away at export. The decoder knows neither width nor channel
+count: absent channels reach it as zeros. It has no BatchNorm, whose statistics would depend on the clients.
 """
 
 from __future__ import annotations

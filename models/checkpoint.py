@@ -32,7 +32,7 @@ def save_checkpoint(
         with_teacher: Whether the teacher's weights go along; without, loading needs them.
         facts: Provenance as text: seed, data, command.
     """
-    parts = {name: part.state_dict() for name, part in _parts(network).items()}
+    parts = {name: part.state_dict() for name, part in network_parts(network).items()}
     contents = {
         "format": FORMAT,
         "version": VERSION,
@@ -71,13 +71,7 @@ def load_checkpoint(path: Path, *, weights: Path | None = None) -> SplitNetwork:
             f"trained with {config.teacher_digest}; give the same weights"
         )
     network = SplitNetwork(config, teacher)
-    parts = _parts(network)
-    if set(parts) != set(contents["parts"]):
-        raise ArtifactError(
-            f"{path}: has parts {sorted(contents['parts'])}, expected {sorted(parts)}; train again"
-        )
-    for name, part in parts.items():
-        _load_state(part, contents["parts"][name], path, name)
+    load_parts(network, contents["parts"], path)
     return network.eval()
 
 
@@ -122,7 +116,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
     return contents
 
 
-def _parts(network: SplitNetwork) -> dict[str, nn.Module]:
+def network_parts(network: SplitNetwork) -> dict[str, nn.Module]:
+    """Return what training changes, by the name it has in files."""
     parts: dict[str, nn.Module] = {
         "encoder": network.encoder,
         "quantiser": network.quantiser,
@@ -133,6 +128,19 @@ def _parts(network: SplitNetwork) -> dict[str, nn.Module]:
     if network.config.tail_tuned:
         parts["tail"] = network.tail
     return parts
+
+
+def load_parts(network: SplitNetwork, states: Mapping[str, Any], path: Path) -> None:
+    """Load the trained parts `states`, read from `path`, into `network`.
+
+    Raises:
+        ArtifactError: If parts are missing, unknown or do not fit.
+    """
+    parts = network_parts(network)
+    if set(parts) != set(states):
+        raise ArtifactError(f"{path}: has parts {sorted(states)}, expected {sorted(parts)}; train again")
+    for name, part in parts.items():
+        _load_state(part, states[name], path, name)
 
 
 def _load_state(module: nn.Module, state: Mapping[str, Any], path: Path, part: str) -> None:

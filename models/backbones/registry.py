@@ -34,8 +34,8 @@ def make_model(ref: str, num_classes: int, in_channels: int) -> nn.Module:
     """Return the untrained network that `ref` names.
 
     Args:
-        ref: A key of `MODELS`, or `path/to/file.py:factory`. The factory is called with those of `num_classes`
-            and `in_channels` that it takes, and returns an `nn.Module`.
+        ref: A key of `MODELS`, or `path/to/file.py:factory`; the factory is called with those of
+            `num_classes` and `in_channels` that it takes, and returns an `nn.Module`.
         num_classes: Length of the logits.
         in_channels: Channels of the image.
 
