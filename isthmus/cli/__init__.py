@@ -103,9 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (see `isthmus.runtime.errors`)."""
     try:
-        result = typer.main.get_command(_app).main(
-            args=list(arguments) if arguments is not None else None, standalone_mode=False
-        )
+        result = invoke(arguments)
     except typer.Exit as stop:
         return stop.exit_code
     except _UsageError as error:
@@ -122,6 +120,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except IsthmusError as error:
         return _fail(error)
     return result if isinstance(result, int) else 0
+
+
+def invoke(arguments: Sequence[str] | None = None) -> Any:
+    """Run the command line within another command; its errors are left to the outer one.
+
+    Raises:
+        IsthmusError: If the command fails on purpose.
+    """
+    arguments = None if arguments is None else list(arguments)
+    return typer.main.get_command(_app).main(args=arguments, standalone_mode=False)
 
 
 def _fail(error: IsthmusError) -> int:

@@ -1,0 +1,94 @@
+"""Start Isthmus itself as child processes, and end them for certain."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from isthmus.runtime.errors import NetworkError
+
+_READY_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 10.0
+
+
+class Children:
+    """The processes of one run; all of them are ended when the block is left, whatever happened in it."""
+
+    def __init__(self) -> None:
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._logs: list[IO[bytes]] = []
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        # The last one started depends on the first: stop in reverse.
+        for process in reversed(self._running):
+            stop(process)
+        for log in self._logs:
+            log.close()
+
+    def start_service(self, arguments: list[str], log: Path) -> dict[str, Any]:
+        """Start a verb that prints one JSON line when it is ready, and return that line.
+
+        Its standard error goes to the file `log`.
+
+        Raises:
+            NetworkError: If it ends or stays silent instead; the message quotes its last line.
+        """
+        file = log.open("wb")
+        self._logs.append(file)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "isthmus", *arguments], stdout=subprocess.PIPE, stderr=file
+        )
+        self._running.append(process)
+        line = _first_line(process)
+        if not line:
+            last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
+            raise NetworkError(f"isthmus {arguments[0]} did not become ready: {last[0]} (all of it: {log})")
+        ready: dict[str, Any] = json.loads(line)
+        return ready
+
+    def run(self, arguments: list[str]) -> int:
+        """Run a verb on this terminal until it ends, and return its exit code."""
+        process = subprocess.Popen([sys.executable, "-m", "isthmus", *arguments])
+        self._running.append(process)
+        return process.wait()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask `process` to stop, and insist if it does not."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _first_line(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    descriptor, line = process.stdout.fileno(), b""
+    give_up = time.monotonic() + _READY_TIMEOUT_S
+    while not line.endswith(b"\n"):
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, give_up - time.monotonic()))
+        chunk = os.read(descriptor, 4096) if ready else b""
+        if not chunk:
+            return b""
+        line += chunk
+    return line.split(b"\n")[0]

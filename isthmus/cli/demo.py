@@ -1,0 +1,198 @@
+"""`isthmus demo`: the whole path once, by the same commands that a user would type.
+
+Every step is printed as the command that does it. Files, processes and sockets are the real ones; only the link is
+emulated: `isthmus link` stands between agent and server and replays a trace.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.runtime.errors import InputError, IsthmusError
+
+if TYPE_CHECKING:
+    from isthmus.runtime.datasets import ImageSet
+
+# What a short training reaches in the demo's time budget on two cores; `isthmus train` takes longer for real tasks.
+_TEACHER_EPOCHS, _EPOCHS = 12, 30
+_QUICK_EPOCHS = 3
+_QUICK_RUN = "4s"
+
+
+def command(
+    dataset: Annotated[str, typer.Option(help="Images: digits, npz:FILE or folder:DIR.")] = "digits",
+    test: Annotated[
+        str | None, typer.Option(help="Test images; default: the test part of --dataset (npz needs its own).")
+    ] = None,
+    trace: Annotated[
+        str, typer.Option(help="Uplink: a trace file, constant:RATE, step:… or outage.")
+    ] = "outage",
+    delay: Annotated[str, typer.Option(help="One-way delay of the link.")] = "10ms",
+    deadline: Annotated[str, typer.Option(help="From capture to answer.")] = "150ms",
+    fps: Annotated[float, typer.Option(min=0.1, help="Frames captured per second.")] = 20.0,
+    duration: Annotated[
+        str | None, typer.Option(help="Length of the run; default: once through the trace.")
+    ] = None,
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path(
+        "runs/demo"
+    ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Train for seconds and run for a few: a smoke test, not a result.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train, partition, export, serve and run over a varying link on this machine; write a report."""
+    from isthmus.runtime.datasets import load_dataset, save_npz
+    from isthmus.runtime.links import load_trace
+    from isthmus.runtime.units import parse_duration_s
+
+    # Everything the user can have got wrong is found before the first minute is spent.
+    parse_duration_s(deadline), parse_duration_s(delay)
+    shape = load_trace(trace)
+    length = duration or (_QUICK_RUN if quick else f"{shape.duration_s:g}s")
+    parse_duration_s(length)
+    test_spec = test or _default_test(dataset)
+    images, test_images = load_dataset(dataset, split="train"), load_dataset(test_spec, split="test")
+    test_images.check_fits(images.shape_hwc, images.classes)
+
+    steps = _Steps(out_dir)
+    started = time.monotonic()
+    source = out_dir / "test.npz"
+    save_npz(source, test_images)
+    teacher = out_dir / "teacher.pt"
+    with steps.timed("teacher"):
+        _train_teacher(images, teacher, _QUICK_EPOCHS if quick else _TEACHER_EPOCHS)
+    plan, checkpoint, bundle = out_dir / "plan.json", out_dir / "train", out_dir / "bundle"
+    model = ["--model", "digits-cnn", "--weights", str(teacher)]
+    with steps.timed("partition"):
+        steps.run("partition", *model, "--dataset", dataset, "--choose", "bottleneck", "--out", str(plan))
+    with steps.timed("train"):
+        _remove(checkpoint)
+        epochs = str(_QUICK_EPOCHS if quick else _EPOCHS)
+        steps.run(
+            "train",
+            *model,
+            "--dataset",
+            dataset,
+            "--plan",
+            str(plan),
+            "--epochs",
+            epochs,
+            "--out",
+            str(checkpoint),
+        )
+    with steps.timed("export"):
+        steps.run("export", str(checkpoint), "--dataset", dataset, "--test", test_spec, "--out", str(bundle))
+    with steps.timed("run"):
+        _run(steps, bundle, source, trace=trace, delay=delay, deadline=deadline, fps=fps, length=length)
+    steps.write_timings()
+    report = out_dir / "report.html"
+    steps.run("report", str(out_dir), "--bundle", str(bundle), "--out", str(report))
+    total_s = time.monotonic() - started
+    out.print(
+        f"report: {report}   events: {out_dir / 'events.jsonl'}   ({total_s:.0f} s in all)", soft_wrap=True
+    )
+    if as_json:
+        print_json({"report": str(report), "timings_s": steps.timings_s, "total_s": round(total_s, 1)})
+
+
+class _Steps:
+    """Runs verbs in this process, prints each as a user would type it, and notes how long stages took."""
+
+    def __init__(self, root: Path) -> None:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{root}: {error.strerror or error}; choose another --out") from None
+        self.root = root
+        self.timings_s: dict[str, float] = {}
+
+    def run(self, *arguments: str) -> None:
+        from isthmus.cli import invoke
+
+        self.show(arguments)
+        invoke(arguments)
+
+    def show(self, arguments: tuple[str, ...] | list[str]) -> None:
+        console.print(f"\n$ isthmus {shlex.join(arguments)}", style="bold", markup=False, soft_wrap=True)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.timings_s[stage] = round(time.monotonic() - started, 2)
+
+    def write_timings(self) -> None:
+        (self.root / "timings.json").write_text(json.dumps(self.timings_s, indent=2) + "\n")
+
+
+def _default_test(dataset: str) -> str:
+    if dataset.startswith("npz:"):
+        raise InputError(f"--dataset {dataset}: an npz file has no test part; give --test npz:FILE")
+    return dataset
+
+
+def _train_teacher(images: ImageSet, path: Path, epochs: int) -> None:
+    import torch
+
+    from isthmus.models.teacher import TeacherSettings, train_teacher
+
+    console.print(f"training the teacher, a small CNN, on {len(images)} images of {images.name}")
+    teacher = train_teacher("digits-cnn", images, TeacherSettings(epochs=epochs))
+    torch.save(teacher.state_dict(), path)
+
+
+def _remove(folder: Path) -> None:
+    """Remove what an earlier demo left in its own folder."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(
+    steps: _Steps,
+    bundle: Path,
+    source: Path,
+    *,
+    trace: str,
+    delay: str,
+    deadline: str,
+    fps: float,
+    length: str,
+) -> None:
+    """Start server and link, then run the agent on this terminal until it ends."""
+    from isthmus.cli._processes import Children
+
+    root = steps.root
+    serve = ["serve", str(bundle), "--port", "0", "--threads", "1", "--json"]
+    with Children() as children:
+        steps.show(serve)
+        server = children.start_service(serve, root / "serve.log")
+        link = ["link", "--listen", "127.0.0.1:0", "--target", f"127.0.0.1:{server['port']}"]
+        link += ["--trace", trace, "--delay", delay, "--events", str(root / "link.jsonl"), "--json"]
+        steps.show(link)
+        proxy = children.start_service(link, root / "link.log")
+        agent = ["agent", str(bundle), "--server", f"127.0.0.1:{proxy['port']}", "--source", f"npz:{source}"]
+        agent += ["--fps", f"{fps:g}", "--deadline", deadline, "--duration", length]
+        agent += ["--events", str(root / "events.jsonl")]
+        steps.show(agent)
+        code = children.run(agent)
+    if code != 0:
+        raise _AgentFailed(code)
+
+
+class _AgentFailed(IsthmusError):
+    """The agent has printed its own error; the demo ends with the agent's exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"isthmus agent ended with exit code {code}; its messages are above")
+        self.exit_code = code  # type: ignore[misc]
