@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -25,14 +26,18 @@ TIMINGS_FILE = "timings.json"
 BUNDLE_DIR = "bundle"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanChoice:
+class PlanChoice(msgspec.Struct, frozen=True, kw_only=True):
     """What the partitioner chose (`choice` of plan.json): the kind, the cut tensor and module, and why."""
 
     kind: str
-    cut: str | None
-    module: str | None
-    reason: str
+    cut: str | None = None
+    module: str | None = None
+    reason: str = ""
+
+
+class _PlanFile(msgspec.Struct, frozen=True):
+    # Only what the page shows: partitioner.read_plan checks everything, but needs onnx.
+    choice: PlanChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,38 +205,24 @@ def _assemble(name: str, file: Path, parts: _Parts, bundle: Bundle | None) -> Ru
     )
 
 
-def _read_json(file: Path, notes: list[str]) -> dict[str, object] | None:
+_Content = TypeVar("_Content")
+
+
+def _read_json(file: Path, kind: type[_Content], notes: list[str]) -> _Content | None:
     if not file.is_file():
         return None
     try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, object])
+        return msgspec.json.decode(file.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         notes.append(f"{file.name} is not used: {error}.")
         return None
 
 
 def _read_plan(file: Path, notes: list[str]) -> PlanChoice | None:
-    content = _read_json(file, notes)
-    if content is None:
-        return None
-    choice = content.get("choice")
-    if not isinstance(choice, dict) or not isinstance(choice.get("kind"), str):
-        notes.append(f"{file.name} is not used: it has no choice with a kind.")
-        return None
-
-    def text(*keys: str) -> str | None:
-        return next((str(choice[key]) for key in keys if isinstance(choice.get(key), str)), None)
-
-    return PlanChoice(
-        kind=choice["kind"],
-        cut=text("cut", "cut_tensor", "tensor"),
-        module=text("module"),
-        reason=text("reason") or "",
-    )
+    content = _read_json(file, _PlanFile, notes)
+    return content.choice if content else None
 
 
 def _read_timings(file: Path, notes: list[str]) -> tuple[tuple[str, float], ...]:
-    content = _read_json(file, notes)
-    if content is None:
-        return ()
+    content = _read_json(file, dict[str, object], notes) or {}
     return tuple((name, float(value)) for name, value in content.items() if isinstance(value, int | float))
