@@ -92,15 +92,17 @@ class WidthBank:
         """
         return self._heads[width_index].run(image_hwc)
 
-    def exit(self, latent_chw: NDArray[np.uint8]) -> int:
-        """Return the class the early exit gives to a latent with all channels."""
+    def exit(self, latent_chw: NDArray[np.uint8]) -> tuple[int, float]:
+        """Return the class the early exit gives to a latent with all channels, and the seconds it took."""
         assert self._exit is not None
-        return int(self._exit.run(latent_chw)[0].argmax())
+        outputs, seconds = self._exit.run(latent_chw)
+        return int(outputs.argmax()), seconds
 
-    def local(self, image_hwc: NDArray[np.uint8]) -> int:
-        """Return the class the whole network on this device gives to an image."""
+    def local(self, image_hwc: NDArray[np.uint8]) -> tuple[int, float]:
+        """Return the class the whole network on this device gives to an image, and the seconds it took."""
         assert self._local is not None
-        return int(self._local.run(image_hwc)[0].argmax())
+        outputs, seconds = self._local.run(image_hwc)
+        return int(outputs.argmax()), seconds
 
 
 class _Network:
@@ -131,7 +133,7 @@ class _Network:
             ) from None
         if outputs.shape != output_shape:
             raise BundleError(
-                f"{file}: gives {outputs.shape}, manifest.json declares {output_shape}; export the bundle again"
+                f"{file}: gives {outputs.shape}, not {output_shape} as manifest.json says; export it again"
             )
         self.provider: str = self._session.get_providers()[0]
 
@@ -170,7 +172,5 @@ def _providers(choice: ProviderChoice) -> list[str]:
     if choice not in _PROVIDERS:
         raise InputError(f"provider {choice!r}: give auto, cpu, cuda or tensorrt")
     if _PROVIDERS[choice] not in available:
-        raise InputError(
-            f"provider {choice}: this ONNX Runtime has {', '.join(available)}; install onnxruntime-gpu or give auto"
-        )
+        raise InputError(f"provider {choice}: this ONNX Runtime has {', '.join(available)}; give one of them")
     return [_PROVIDERS[choice]] if choice == "cpu" else [_PROVIDERS[choice], _CPU]

@@ -101,8 +101,8 @@ class AgentConfig:
         host = _host_of(self.server)
         if not self.insecure and not _is_loopback(host):
             raise InputError(
-                f"server {self.server}: not this host, and this version has no TLS yet, so features would cross the "
-                "network in plain text; give --insecure to accept that"
+                f"server {self.server}: not this host, and without TLS (not in this version) features cross "
+                "the network in plain text; give --insecure to accept that"
             )
 
 

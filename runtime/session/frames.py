@@ -183,11 +183,11 @@ class Session:
         state = self._open.get(frame)
         if state is None:
             return None
-        state.reason = f"{state.reason}; {reason}" if state.reason else reason
+        state.reason = _joined(state.reason, reason)
         return self._end(frame, now_s, "dropped")
 
-    def recall(self, frame: int) -> bool:
-        """Let the device answer a queued or sent frame now, because the server will not.
+    def recall(self, frame: int, reason: str = "") -> bool:
+        """Let the device answer a queued or sent frame now, because the server will not, for `reason`.
 
         Returns:
             Whether the caller must do so (or drop it); False if the frame has ended or is being answered.
@@ -196,6 +196,7 @@ class Session:
         if state is None or state.phase not in (_Phase.QUEUED, _Phase.SENT):
             return False
         state.phase = _Phase.ANSWERING
+        state.reason = _joined(state.reason, reason)
         return True
 
     def due(self, now_s: float) -> tuple[list[int], list[FrameEvent]]:
@@ -279,3 +280,7 @@ class Session:
 
 def _known(values: Iterable[float | None]) -> Iterable[float]:
     return (value for value in values if value is not None)
+
+
+def _joined(reason: str, more: str) -> str:
+    return "; ".join(part for part in (reason, more) if part)

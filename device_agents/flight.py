@@ -1,0 +1,195 @@
+"""Frames on their way to the server: each is sent in time or not at all.
+
+Decides whether a computed frame may leave, and what an answer means. Lives on the event loop's thread.
+
+A credit bounds what is unanswered: more than all frames of one deadline cannot be answered in time anyway,
+and on a link that stands still they would only fill gRPC's and the kernel's buffers with stale bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from isthmus.device_agents.device import Encoded
+from isthmus.device_agents.guard import Guard
+from isthmus.device_agents.peer import Capability, check_model
+from isthmus.device_agents.timing import RecentMedian
+from isthmus.runtime.bundle import Manifest
+from isthmus.runtime.control import LinkEstimate, LinkEstimator
+from isthmus.runtime.session import FullJitter, Session
+from isthmus.runtime.wire import MAX_MESSAGE_BYTES, Answer, latent_request, payload_request
+from isthmus.runtime.wire import oip_pb2 as oip
+
+# What a request costs on the wire beyond its bytes: gRPC's prefix (5), an HTTP/2 frame's header (9), IP and
+# TCP with timestamps (52).
+_FRAMING_BYTES = 5 + 9 + 52
+_MOST_UNANSWERED_BYTES = 1 << 20
+# What a message needs beside the payload: names, id, parameters.
+_MESSAGE_ROOM_BYTES = 4096
+
+
+class FlightOwner(Protocol):
+    """Who is told how connections come and go; the agent."""
+
+    def on_form(self, *, as_payload: bool) -> None:
+        """Note whether the server just connected takes payloads, or only plain latents."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Tell people one line."""
+        ...
+
+
+class Flight:
+    """Sends frames and takes their answers; the sink of an `Uplink`.
+
+    Args:
+        manifest: The bundle's.
+        model: Name of the model on the server.
+        session: Accounts for the frames.
+        guard: Answers what the server does not.
+        owner: Who is told.
+        most_in_flight: Most frames that may be unanswered; their bytes have a bound besides.
+        busy_backoff: How long to leave a server alone that says it is busy.
+    """
+
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        model: str,
+        session: Session,
+        guard: Guard,
+        owner: FlightOwner,
+        most_in_flight: int,
+        busy_backoff: FullJitter,
+    ) -> None:
+        self._manifest = manifest
+        self._model = model
+        self._session = session
+        self._guard = guard
+        self._owner = owner
+        self._most_in_flight = most_in_flight
+        self._busy = busy_backoff
+        self._busy_until_s = -math.inf
+        example = payload_request(model=model, frame_id="0" * 16, payloads=[b""], budget_us=1 << 20)
+        self._estimator = LinkEstimator(overhead_bytes=example.ByteSize() + _FRAMING_BYTES)
+        self._outgoing: dict[int, tuple[Encoded, float]] = {}
+        self._unanswered: dict[int, int] = {}
+        self._server = RecentMedian()
+        self._said: str | None = None
+        self.connections = 0
+        self.connected = False
+        self.as_payload = True
+
+    @property
+    def server_s(self) -> float:
+        """Seconds the server's part has taken lately."""
+        return self._server.seconds
+
+    def estimate(self, now_s: float) -> LinkEstimate:
+        """Return what is believed of the link; a server that is busy counts as not there for a while."""
+        estimate = self._estimator.estimate(now_s)
+        return replace(estimate, connected=False) if now_s < self._busy_until_s else estimate
+
+    def launch(self, frame: int, encoded: Encoded, *, send: Callable[[int], None]) -> None:
+        """Hand a frame that the guard watches to the uplink's `send`, unless something stands in the way."""
+        obstacle = self._obstacle(encoded.nbytes)
+        if obstacle is not None:
+            self._guard.recall(frame, obstacle)
+            return
+        self._outgoing[frame] = (encoded, self._session.deadline_of(frame))
+        self._unanswered[frame] = encoded.nbytes
+        send(frame)
+
+    def _obstacle(self, nbytes: int) -> str | None:
+        if not self.connected:
+            return "the connection was lost"
+        if nbytes > MAX_MESSAGE_BYTES - _MESSAGE_ROOM_BYTES:
+            return f"{nbytes} bytes do not fit a message of {MAX_MESSAGE_BYTES}"
+        count, waiting = len(self._unanswered), sum(self._unanswered.values())
+        if count >= self._most_in_flight or (count and waiting + nbytes > _MOST_UNANSWERED_BYTES):
+            return f"{count} frames ({waiting} B) are unanswered"
+        return None
+
+    # What the uplink asks of its sink.
+
+    def on_connected(self, capability: Capability) -> None:
+        """See `UplinkSink`."""
+        check_model(capability, self._manifest)
+        self.connected, self.as_payload, self._said = True, capability.payload, None
+        self.connections += 1
+        self._estimator.on_connected(time.monotonic())
+        self._busy_until_s = -math.inf
+        self._owner.on_form(as_payload=capability.payload)
+        form = "payloads" if capability.payload else "plain latents"
+        way = "a stream" if capability.stream else "single calls"
+        self._owner.note(f"connected to {capability.server}: {form} over {way}")
+
+    def on_down(self, reason: str) -> None:
+        """See `UplinkSink`."""
+        if self.connected:
+            self.connected = False
+            self._estimator.on_disconnected(time.monotonic())
+            self._outgoing.clear()
+            self._unanswered.clear()
+            for frame in self._session.unanswered():
+                self._guard.recall(frame, "the connection was lost")
+        if reason != self._said:
+            self._owner.note(f"no connection ({reason}); trying again until the server answers")
+            self._said = reason
+
+    def message(self, frame: int, frame_id: str) -> oip.ModelInferRequest | None:
+        """See `UplinkSink`."""
+        now_s = time.monotonic()
+        encoded, deadline_s = self._outgoing.pop(frame)
+        if deadline_s <= now_s:
+            self._guard.recall(frame, "the link did not take it in time")
+        if not self._session.sent(frame, now_s, encoded.nbytes):
+            self._unanswered.pop(frame, None)
+            return None
+        self._estimator.on_sent(frame, encoded.nbytes, now_s)
+        budget_us = int((deadline_s - now_s) * 1e6)
+        if encoded.payload is not None:
+            return payload_request(
+                model=self._model, frame_id=frame_id, payloads=[encoded.payload], budget_us=budget_us
+            )
+        assert encoded.plain_nchw is not None
+        return latent_request(
+            model=self._model, frame_id=frame_id, latent_nchw=encoded.plain_nchw, budget_us=budget_us
+        )
+
+    def on_answer(self, frame: int, answer: Answer, now_s: float) -> None:
+        """See `UplinkSink`."""
+        self._unanswered.pop(frame, None)
+        server_s = (answer.queue_s or 0.0) + (answer.compute_s or 0.0)
+        self._estimator.on_delivered(frame, now_s, server_received_ns=answer.received_ns, server_s=server_s)
+        if answer.outcome == "ok" and self._fits(answer):
+            self._server.add(server_s)
+            self._busy.reset()
+            self._guard.end(
+                self._session.remote(
+                    frame,
+                    now_s,
+                    int(answer.outputs_nc[0].argmax()),
+                    server_queue_s=answer.queue_s,
+                    server_compute_s=answer.compute_s,
+                )
+            )
+            return
+        if answer.outcome == "busy":
+            self._busy_until_s = now_s + self._busy.next_s()
+        self._guard.recall(frame, f"the server says {answer.outcome}")
+
+    def _fits(self, answer: Answer) -> bool:
+        outputs = answer.outputs_nc
+        if outputs.shape == (1, len(self._manifest.labels)) and bool(np.isfinite(outputs).all()):
+            return True
+        self._owner.note(f"answers of shape {outputs.shape}, or that are no finite numbers, are not used")
+        return False

@@ -1,0 +1,138 @@
+"""The guard: answers a frame on the device when the server's answer would be too late or will not come.
+
+Decides when that moment is. Its answers are computed on a thread of their own, so that they never wait behind
+a head. Lives on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.device_agents.crew import Crew
+from isthmus.device_agents.device import Device
+from isthmus.device_agents.timing import RecentMaximum
+from isthmus.runtime.control import Fallback
+from isthmus.runtime.events import FrameEvent
+from isthmus.runtime.session import Session
+
+# A timer fires up to a millisecond late, and an answer must be there before the deadline, not at it.
+_MARGIN_S = 2e-3
+# No single surprise may widen the margin by more than this share of the deadline.
+_LARGEST_SLACK = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Standby:
+    """What the device needs to answer a frame itself.
+
+    Attributes:
+        image_hwc: The image.
+        latent_chw: Its latent, all channels.
+        fallback: Which answer; None: the bundle has none.
+        fallback_s: Seconds it takes.
+    """
+
+    image_hwc: NDArray[np.uint8]
+    latent_chw: NDArray[np.uint8]
+    fallback: Fallback | None
+    fallback_s: float
+
+
+class Guard:
+    """Watches over the frames that wait for the server.
+
+    Args:
+        session: Accounts for them.
+        device: Computes the answers.
+        crew: Runs the tasks.
+        on_end: Takes the end of every frame watched.
+    """
+
+    def __init__(
+        self, *, session: Session, device: Device, crew: Crew, on_end: Callable[[FrameEvent], None]
+    ) -> None:
+        self._session = session
+        self._device = device
+        self._crew = crew
+        self._on_end = on_end
+        self._standby: dict[int, Standby] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="guard")
+        self._slack = RecentMaximum(_MARGIN_S)
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def margin_s(self) -> float:
+        """Seconds before its deadline by which a frame's answer must be certain."""
+        return _MARGIN_S + min(self._slack.seconds, _LARGEST_SLACK * self._session.deadline_s)
+
+    def watch(self, frame: int, standby: Standby) -> bool:
+        """Watch over `frame`, which is about to be queued for the server; False if it has ended already."""
+        guard_s = None
+        if standby.fallback is not None:
+            guard_s = self._session.deadline_of(frame) - standby.fallback_s - self.margin_s
+        if not self._session.queue(frame, guard_s=guard_s):
+            return False
+        self._standby[frame] = standby
+        self._arm()
+        return True
+
+    def recall(self, frame: int, reason: str) -> None:
+        """Answer `frame` now, if it still waits for the server."""
+        if self._session.recall(frame, reason):
+            self._answer(frame)
+
+    def end(self, event: FrameEvent | None) -> None:
+        """Pass on the end of a frame that was watched; None (it had ended before) is passed over."""
+        if event is not None:
+            self._standby.pop(event.frame, None)
+            self._on_end(event)
+
+    def close(self) -> None:
+        """End the timer and the thread; frames still open are the session's to end."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _answer(self, frame: int) -> None:
+        standby = self._standby[frame]
+        if standby.fallback is None:
+            self.end(self._session.drop(frame, time.monotonic(), "the device has no answer"))
+        else:
+            self._crew.start(self._compute(frame, standby, standby.fallback))
+
+    async def _compute(self, frame: int, standby: Standby, kind: Fallback) -> None:
+        asked_s = time.monotonic()
+        answer, compute_s = await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._device.answer, kind, standby.image_hwc, standby.latent_chw
+        )
+        now_s = time.monotonic()
+        self._slack.add(now_s - asked_s - compute_s)
+        self.end(self._session.device(frame, now_s, kind, answer))
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        answer, given_up = self._session.due(time.monotonic())
+        for event in given_up:
+            self.end(event)
+        for frame in answer:
+            self._answer(frame)
+        self._arm()
+
+    def _arm(self) -> None:
+        due_s = self._session.next_due_s()
+        if self._timer is not None:
+            # A timer that fires too early finds nothing due and is set again: cheaper than moving it often.
+            if due_s is None or self._timer.when() <= due_s:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due_s is not None:
+            self._timer = asyncio.get_running_loop().call_at(due_s, self._on_timer)

@@ -1,0 +1,137 @@
+"""What a run leaves behind: the event log, the totals, and word to whoever watches.
+
+Decides what is written and when; refuses to know how frames are computed or sent. A log that cannot be
+written any more is
+said once and the run goes on: an agent answers frames, the log is only its memory.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import isthmus
+from isthmus.device_agents.config import AgentConfig
+from isthmus.runtime.bundle import Bundle
+from isthmus.runtime.control import LinkEstimate
+from isthmus.runtime.events import EndEvent, Event, EventLog, FrameEvent, LinkEvent, RunEvent
+from isthmus.runtime.session import RunSummary, Session, Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """The agent about once a second, for people.
+
+    Attributes:
+        elapsed_s: Seconds since the run began.
+        link: What is believed of the link.
+        last: The frame that ended last; None before the first.
+        summary: The run so far.
+    """
+
+    elapsed_s: float
+    link: LinkEstimate
+    last: FrameEvent | None
+    summary: RunSummary
+
+
+class Observer(Protocol):
+    """Who watches a run."""
+
+    def note(self, text: str) -> None:
+        """Take one line about something that changed."""
+        ...
+
+    def moment(self, moment: Moment) -> None:
+        """Take the state of the run, about once a second."""
+        ...
+
+
+class Ledger:
+    """Records one run.
+
+    Args:
+        config: What the agent was told.
+        bundle: What it runs.
+        log: The event log; None: none is kept.
+        observer: Who watches.
+    """
+
+    def __init__(
+        self, config: AgentConfig, bundle: Bundle, *, log: EventLog | None, observer: Observer
+    ) -> None:
+        self._config = config
+        self._bundle = bundle
+        self._log = log
+        self._observer = observer
+        self._tally = Tally()
+        self._last: FrameEvent | None = None
+        self._said_failed = False
+        self._began_s = 0.0
+
+    @property
+    def summary(self) -> RunSummary:
+        """The run so far."""
+        return self._tally.summary()
+
+    @property
+    def events_lost(self) -> int:
+        """Events that could not be written."""
+        return self._log.lost if self._log else 0
+
+    def begin(self, now_s: float, *, source: str, policy: str) -> None:
+        """Record the start of the run and what stays constant in it."""
+        config, bundle = self._config, self._bundle
+        self._began_s = now_s
+        self._write(
+            RunEvent(
+                at_s=now_s,
+                unix_s=time.time(),
+                bundle=bundle.manifest.name,
+                bundle_digest=bundle.digest,
+                source=source,
+                policy=policy,
+                server=config.server,
+                deadline_s=config.deadline_s,
+                fps=config.fps,
+                widths=bundle.manifest.widths,
+                labels=bundle.manifest.labels,
+                teacher_utility=bundle.points.teacher_utility,
+                isthmus_version=isthmus.__version__,
+            )
+        )
+
+    def frame(self, event: FrameEvent) -> None:
+        """Record the end of a frame."""
+        self._last = event
+        self._tally.add(event)
+        self._write(event)
+
+    def link(self, link: LinkEstimate, now_s: float) -> None:
+        """Record what is believed of the link, and show the state of the run."""
+        self._write(
+            LinkEvent(
+                at_s=now_s,
+                connected=link.connected,
+                rate_bytes_per_s=link.rate_bytes_per_s,
+                rtt_s=link.rtt_s,
+                backlog_bytes=link.backlog_bytes,
+            )
+        )
+        self._observer.moment(
+            Moment(elapsed_s=now_s - self._began_s, link=link, last=self._last, summary=self.summary)
+        )
+
+    def end(self, now_s: float, session: Session, *, reconnects: int) -> None:
+        """Record the end of the run; every frame has ended before."""
+        outcomes = {str(outcome): count for outcome, count in session.outcomes.items()}
+        self._write(EndEvent(at_s=now_s, captured=session.captured, outcomes=outcomes, reconnects=reconnects))
+
+    def _write(self, event: Event) -> None:
+        if self._log is None:
+            return
+        self._log.write(event)
+        if self._log.failed and not self._said_failed:
+            self._said_failed = True
+            self._observer.note(f"event log: {self._log.failed}; the run goes on without it")

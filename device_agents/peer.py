@@ -1,0 +1,128 @@
+"""What a server is: the questions asked while connecting, and which of its errors another attempt may cure.
+
+Decides by what the server states of itself, never by guess. Knows no frame and no connection's life.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+
+from isthmus.runtime.bundle import Manifest
+from isthmus.runtime.errors import IsthmusError, NetworkError, PeerError
+from isthmus.runtime.wire import EXTENSION_PAYLOAD, EXTENSION_STREAM, LATENT, InferenceStub
+from isthmus.runtime.wire import oip_pb2 as oip
+
+# The server understood us and says no: the same request would be refused again. Everything else (UNAVAILABLE,
+# RESOURCE_EXHAUSTED, a broken transport's INTERNAL or UNKNOWN, ...) may pass.
+_REFUSALS = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.OUT_OF_RANGE,
+    }
+)
+_BUSY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """What the connected server understands.
+
+    Attributes:
+        server: Its name and version, as it states them.
+        stream: The bidirectional stream; otherwise one call per frame.
+        payload: Encoded latents; otherwise plain ones.
+        metadata: What it says of the model.
+    """
+
+    server: str
+    stream: bool
+    payload: bool
+    metadata: oip.ModelMetadataResponse
+
+
+async def ask_capability(stub: InferenceStub, model: str, *, timeout_s: float) -> Capability:
+    """Return what the server behind `stub` understands; each of two questions may take `timeout_s`.
+
+    Raises:
+        grpc.aio.AioRpcError: If it cannot be reached or lacks the model.
+    """
+    name, extensions = "a server", frozenset[str]()
+    try:
+        server = await stub.ServerMetadata(oip.ServerMetadataRequest(), timeout=timeout_s)
+        name, extensions = f"{server.name} {server.version}".strip(), frozenset(server.extensions)
+    except grpc.aio.AioRpcError as error:
+        # A server of the protocol need not describe itself; then only the portable form is sure.
+        if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            raise
+    metadata = await stub.ModelMetadata(oip.ModelMetadataRequest(name=model), timeout=timeout_s)
+    return Capability(
+        server=name,
+        stream=EXTENSION_STREAM in extensions,
+        payload=EXTENSION_PAYLOAD in extensions,
+        metadata=metadata,
+    )
+
+
+def check_model(capability: Capability, manifest: Manifest) -> None:
+    """Check that the server's model takes the latents of the bundle described by `manifest`.
+
+    A server that says nothing of its inputs is believed until it refuses a frame.
+
+    Raises:
+        PeerError: If it takes latents of another shape.
+    """
+    latent = manifest.latent
+    ours = (latent.channels, latent.height, latent.width)
+    for tensor in capability.metadata.inputs:
+        theirs = tuple(tensor.shape)[1:]
+        if tensor.name == LATENT and theirs and (len(theirs) != 3 or not _fits(ours, theirs)):
+            raise PeerError(
+                f"model {capability.metadata.name!r} on the server takes latents {theirs}, bundle "
+                f"{manifest.name} gives {ours}; serve the same bundle on both ends"
+            )
+
+
+def _fits(ours: tuple[int, ...], theirs: tuple[int, ...]) -> bool:
+    return all(there in (here, -1) for here, there in zip(ours, theirs, strict=True))
+
+
+def is_busy(error: grpc.aio.AioRpcError, channel: grpc.aio.Channel) -> bool:
+    """Say whether a call failed because the server has no room, on a connection that is still good.
+
+    Triton answers UNAVAILABLE when its queue is full, the same code that a lost connection gives.
+    """
+    return error.code() in _BUSY and channel.get_state() is grpc.ChannelConnectivity.READY
+
+
+def refusal(error: IsthmusError | grpc.aio.AioRpcError, *, server: str, model: str) -> IsthmusError | None:
+    """Return the deliberate error that `error` amounts to; None if another attempt may cure it."""
+    if isinstance(error, IsthmusError):
+        return error
+    if error.code() not in _REFUSALS:
+        return None
+    if error.code() is grpc.StatusCode.NOT_FOUND:
+        return NetworkError(
+            f"server {server} has no model {model!r} ({error.details()}); serve the bundle there, or name "
+            "the server's model with --model"
+        )
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return NetworkError(
+            f"server {server} does not speak the Open Inference Protocol ({error.details()}); give the "
+            "address of 'isthmus serve' or of another server that does"
+        )
+    return PeerError(f"server {server} refuses model {model!r}: {error_text(error)}")
+
+
+def error_text(error: BaseException) -> str:
+    """Return `error` on one line, with its status code if it has one."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {' '.join((error.details() or '').split())}"
+    return str(error)

@@ -1,0 +1,208 @@
+"""The way to the server: one connection at a time, made again for as long as the agent lives.
+
+Decides when to connect, which form the server understands (by its metadata, never by guess), when a
+connection is lost and which errors are worth another attempt. Knows no image, latent or policy: it asks its
+sink for each message at the last moment, so that a frame whose time has passed is never sent.
+
+Our own server is spoken to over one bidirectional stream. A server without that extension gets one call per
+frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, NoReturn, Protocol
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from isthmus.device_agents.crew import Crew
+from isthmus.device_agents.peer import Capability, ask_capability, error_text, is_busy, refusal
+from isthmus.runtime.errors import IsthmusError
+from isthmus.runtime.session import FullJitter
+from isthmus.runtime.wire import (
+    CHANNEL_OPTIONS,
+    Answer,
+    InferenceStub,
+    parse_answer,
+    parse_stream_answer,
+)
+from isthmus.runtime.wire import oip_pb2 as oip
+
+
+class UplinkSink(Protocol):
+    """What the uplink asks of its owner, always on the event loop's thread."""
+
+    def on_connected(self, capability: Capability) -> None:
+        """Note that a server took the connection and hosts the model.
+
+        Raises:
+            PeerError: If what it hosts does not fit.
+        """
+        ...
+
+    def on_down(self, reason: str) -> None:
+        """Note that there is no connection: it was lost, and all in flight with it, or an attempt failed."""
+        ...
+
+    def message(self, frame: int, frame_id: str) -> oip.ModelInferRequest | None:
+        """Return the request of a frame that leaves now; None if it must not be sent any more."""
+        ...
+
+    def on_answer(self, frame: int, answer: Answer, now_s: float) -> None:
+        """Take the server's answer to a frame, perhaps late, perhaps to a frame never sent."""
+        ...
+
+
+class _LostError(Exception):
+    """A connection ended in a way that another attempt may cure."""
+
+
+class Uplink:
+    """Connects, sends, hands on answers, connects again.
+
+    Args:
+        server: HOST:PORT.
+        model: Name of the model on the server.
+        run_id: Prefix of the frame ids, different for every run: no server takes a frame for another run's.
+        sink: Who is asked and told.
+        backoff: Pauses between attempts.
+        connect_timeout_s: Seconds that each question may take while connecting.
+        answer_timeout_s: A server that leaves a frame unanswered for so long hangs and is given up; a healthy
+            one says "expired" long before.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: str,
+        model: str,
+        run_id: str,
+        sink: UplinkSink,
+        backoff: FullJitter,
+        connect_timeout_s: float = 5.0,
+        answer_timeout_s: float = 30.0,
+    ) -> None:
+        self._server = server
+        self._model = model
+        self._prefix = f"{run_id}."
+        self._sink = sink
+        self._backoff = backoff
+        self._connect_timeout_s = connect_timeout_s
+        self._answer_timeout_s = answer_timeout_s
+        self._queue: asyncio.Queue[int] = asyncio.Queue()
+        self._sent_s: dict[int, float] = {}
+        self._crew: Crew | None = None
+        self._proven = False
+
+    def send(self, frame: int) -> None:
+        """Send `frame` as soon as the connection takes it; `sink.message` is asked at that moment."""
+        self._queue.put_nowait(frame)
+
+    def check(self, now_s: float) -> None:
+        """Give the connection up if a frame has waited too long for its answer."""
+        oldest_s = min(self._sent_s.values(), default=now_s)
+        if self._crew is not None and now_s - oldest_s > self._answer_timeout_s:
+            self._crew.fail(_LostError(f"a frame had no answer for {self._answer_timeout_s:g} s"))
+
+    async def run(self) -> NoReturn:
+        """Stay connected until cancelled.
+
+        Raises:
+            NetworkError: If the server lacks the model or does not speak the protocol.
+            PeerError: If it refuses what we send, or answers with what cannot be an answer. Both only until
+                it has answered a frame; later they are taken for a server that is being changed, and tried
+                again.
+        """
+        while True:
+            try:
+                await self._attempt()
+            except _LostError as error:
+                reason = str(error)
+            except (IsthmusError, grpc.aio.AioRpcError) as error:
+                refused = refusal(error, server=self._server, model=self._model)
+                if refused is not None and not self._proven:
+                    raise refused from None
+                reason = error_text(error)
+            self._sink.on_down(reason)
+            await asyncio.sleep(self._backoff.next_s())
+
+    async def _attempt(self) -> NoReturn:
+        """Connect and serve until that ends; raises why."""
+        async with grpc.aio.insecure_channel(self._server, options=CHANNEL_OPTIONS) as channel:
+            stub = InferenceStub(channel)
+            capability = await ask_capability(stub, self._model, timeout_s=self._connect_timeout_s)
+            self._sink.on_connected(capability)
+            self._crew = crew = Crew()
+            try:
+                serve = self._serve_stream if capability.stream else self._serve_calls
+                crew.start(serve(crew, stub, channel))
+                await crew.failure
+            finally:
+                self._crew = None
+                await crew.dismiss()
+                self._sent_s.clear()
+                while not self._queue.empty():
+                    self._queue.get_nowait()
+        raise AssertionError("a broken connection has a reason")
+
+    async def _serve_stream(self, crew: Crew, stub: InferenceStub, _channel: grpc.aio.Channel) -> None:
+        call = stub.ModelStreamInfer()
+        crew.start(self._write(call))
+        while True:
+            message = await call.read()
+            if message is grpc.aio.EOF:
+                raise _LostError("the server ended the stream")
+            answer = parse_stream_answer(message)
+            self._deliver(self._frame_of(answer.frame_id), answer)
+
+    async def _write(self, call: Any) -> None:
+        while True:
+            _, message = await self._next()
+            try:
+                # Returns once the transport has taken the message: on a link that stands still, frames wait
+                # in our own queue, where they can still be recalled.
+                await call.write(message)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                return  # the stream has ended; reading it tells why
+
+    async def _serve_calls(self, crew: Crew, stub: InferenceStub, channel: grpc.aio.Channel) -> None:
+        while True:
+            frame, message = await self._next()
+            crew.start(self._call(stub, channel, frame, message))
+
+    async def _call(
+        self, stub: InferenceStub, channel: grpc.aio.Channel, frame: int, message: oip.ModelInferRequest
+    ) -> None:
+        try:
+            response = await stub.ModelInfer(message, timeout=self._answer_timeout_s)
+        except grpc.aio.AioRpcError as error:
+            if not is_busy(error, channel):
+                raise
+            nothing = np.empty((0, 0), np.float32)
+            self._deliver(frame, Answer(frame_id=message.id, outcome="busy", outputs_nc=nothing))
+        else:
+            self._deliver(frame, parse_answer(response))
+
+    async def _next(self) -> tuple[int, oip.ModelInferRequest]:
+        while True:
+            frame = await self._queue.get()
+            message = self._sink.message(frame, f"{self._prefix}{frame}")
+            if message is not None:
+                self._sent_s[frame] = time.monotonic()
+                return frame, message
+
+    def _deliver(self, frame: int | None, answer: Answer) -> None:
+        if frame is None:
+            return
+        self._sent_s.pop(frame, None)
+        if answer.outcome == "ok":
+            self._proven = True
+            self._backoff.reset()
+        self._sink.on_answer(frame, answer, time.monotonic())
+
+    def _frame_of(self, frame_id: str) -> int | None:
+        number = frame_id.removeprefix(self._prefix)
+        return int(number) if number != frame_id and number.isdecimal() else None
