@@ -204,7 +204,7 @@ def _provenance(network: SplitNetwork, facts: Mapping[str, str], fitting: ImageS
         "teacher_digest": config.teacher_digest,
         "tables_fitted_on": f"{fitting.name}, {len(fitting)} images",
         "isthmus": __version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "onnx": version("onnx"),
         "onnxruntime": version("onnxruntime"),
     }
