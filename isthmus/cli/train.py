@@ -59,8 +59,13 @@ def command(
         Literal["none", "shift", "shift-flip"], typer.Option(help="By up to an eighth of the image.")
     ] = "shift",
     validation: Annotated[
-        int, typer.Option(min=0, help="Training images held out, measured each epoch.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Training images held out, for the utilities that 'isthmus export' measures, and measured each "
+            "epoch here if given [default: an eighth, at most 1000].",
+        ),
+    ] = None,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"], typer.Option(help="auto: bfloat16 where the CPU has it.")
     ] = "auto",
@@ -116,7 +121,8 @@ def command(
         seed=seed,
     )
     torch.manual_seed(seed)
-    teacher = _teacher(model, weights, images, teacher_epochs, seed, out_dir, resume, (means, stds))
+    trained, held_out = _hold_out(images, validation)
+    teacher = _teacher(model, weights, trained, teacher_epochs, seed, out_dir, resume, (means, stds))
     torch.manual_seed(seed)
     config = design(
         model,
@@ -130,8 +136,7 @@ def command(
         tail_tuned=tune_tail,
     )
     network = SplitNetwork(config, teacher)
-    trained, held_out = _hold_out(images, validation, seed)
-    with _Progress(network, trained, held_out, out_dir) as bar:
+    with _Progress(network, trained, held_out if validation else None, out_dir) as bar:
         result = train_bottleneck(
             network,
             trained,
@@ -145,6 +150,7 @@ def command(
     facts = {
         "command": " ".join(["isthmus", *sys.argv[1:]]),
         "data": trained.name,
+        "held_out": str(len(held_out) if held_out is not None else 0),
         "images": str(len(trained)),
         "seconds": f"{result.elapsed_s:.0f}",
         "steps": str(result.steps),
@@ -256,19 +262,11 @@ def _teacher(
     return teacher
 
 
-def _hold_out(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet | None]:
-    import numpy as np
+def _hold_out(images: ImageSet, count: int | None) -> tuple[ImageSet, ImageSet | None]:
+    # The same function as the export's, which must measure exactly the images that were not trained on.
+    from isthmus.runtime.datasets import hold_out
 
-    if count == 0:
-        return images, None
-    if count >= len(images):
-        raise InputError(f"--validation {count}: {images.name} has only {len(images)} images; give fewer")
-    order = np.random.default_rng(seed).permutation(len(images))
-    rest, held = np.sort(order[count:]), np.sort(order[:count])
-    return (
-        images.subset(rest, name=f"{images.name} without {count} held out"),
-        images.subset(held, name=f"{count} held out of {images.name}"),
-    )
+    return (images, None) if count == 0 else hold_out(images, count)
 
 
 def _precision(asked: Literal["auto", "float32", "bfloat16"]) -> Literal["float32", "bfloat16"]:
