@@ -62,8 +62,8 @@ def command(
         int | None,
         typer.Option(
             min=0,
-            help="Training images held out, for the utilities that 'isthmus export' measures, and measured each "
-            "epoch here if given [default: an eighth, at most 1000].",
+            help="Training images held out, for the utilities that 'isthmus export' measures, and measured "
+            "each epoch here if given [default: an eighth, at most 1000].",
         ),
     ] = None,
     precision: Annotated[

@@ -1,0 +1,126 @@
+"""`isthmus export`: a checkpoint in, a bundle that both ends load out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.runtime.datasets import SPEC_HELP
+
+if TYPE_CHECKING:
+    from isthmus.runtime.bundle import Bundle
+
+
+def command(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of 'isthmus train'.")],
+    out_dir: Annotated[
+        Path, typer.Option("--out", help="Directory of the bundle; a bundle there is replaced.")
+    ],
+    dataset: Annotated[
+        str, typer.Option(help=f"The images it was trained on ({SPEC_HELP}); needed whole, as for training.")
+    ],
+    test: Annotated[
+        str | None, typer.Option(help="Images whose accuracy is noted; nothing is chosen or fitted by them.")
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="Images for the utilities that policies read, instead of those training held out: for a "
+            "network that was trained elsewhere and knows the training images by heart."
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights of the uncut network, if the checkpoint leaves them out.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Model name on the wire [default: the network's].")] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Carry the uncut network too, for the device.")
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads per network when timing heads.")] = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Export a trained bottleneck as a bundle: ONNX files, frequency tables, measured points, golden vectors.
+
+    Every exported file is compared with the torch module it comes from. The frequency tables are fitted on
+    training images, the utilities that policies read are measured on images held out of training; 'isthmus
+    eval' gives the accuracy on test images.
+    """
+    from isthmus.models.checkpoint import load_checkpoint, read_checkpoint
+    from isthmus.models.export import export_bundle
+    from isthmus.runtime.datasets import ImageSet, load_dataset
+
+    started = time.monotonic()
+    network = load_checkpoint(checkpoint, weights=weights)
+    size = (network.config.input_height, network.config.input_width)
+
+    def load(spec: str, split: Any) -> ImageSet:
+        # Photographs come in all sizes and are cropped to the network's; arrays were prepared by someone.
+        return load_dataset(spec, split=split, size=size if spec.startswith("folder:") else None)
+
+    train_images = load(dataset, "train")
+    test_images = load(test, "test") if test is not None else None
+    calibration_images = load(calibration, "test") if calibration is not None else None
+    with console.status("exporting") as status:
+        bundle = export_bundle(
+            network,
+            out_dir,
+            train=train_images,
+            test=test_images,
+            calibration=calibration_images,
+            name=name,
+            facts=read_checkpoint(checkpoint)["facts"],
+            local=local,
+            threads=threads,
+            progress=lambda what: status.update(f"exporting: {what}"),
+        )
+    seconds = time.monotonic() - started
+    if as_json:
+        print_json(summary(bundle, seconds))
+    else:
+        _print(bundle, seconds)
+
+
+def summary(bundle: Bundle, seconds: float) -> dict[str, Any]:
+    """Return what `--json` prints of an exported bundle."""
+    import msgspec
+
+    return {
+        "bundle": str(bundle.root),
+        "name": bundle.manifest.name,
+        "digest": bundle.digest,
+        "seconds": round(seconds, 2),
+        "points": msgspec.to_builtins(bundle.points),
+        "provenance": bundle.manifest.provenance,
+    }
+
+
+def _print(bundle: Bundle, seconds: float) -> None:
+    from rich.table import Table
+
+    table = Table("width", "channels", "utility", "bytes", "p95", "head", box=None, pad_edge=False)
+    for column in table.columns:
+        column.justify = "right"
+    for record in bundle.points.records:
+        table.add_row(
+            f"{bundle.manifest.widths[record.point.width_index]:g}",
+            str(record.point.channels),
+            f"{record.utility:.1%}",
+            f"{record.bytes_mean:.0f}",
+            f"{record.bytes_p95:.0f}",
+            f"{record.head_s * 1e3:.2f} ms",
+        )
+    out.print(table)
+    points, facts = bundle.points, bundle.manifest.provenance
+    out.print(
+        f"utilities on {points.measured_on}; times on {points.host}; uncut {points.teacher_utility:.1%}"
+    )
+    if "test_set" in facts:
+        out.print(
+            f"{facts['test_set']}: uncut {float(facts['test_teacher_accuracy']):.1%}, "
+            f"widest point {float(facts['test_widest_accuracy']):.1%}"
+        )
+    out.print(f"{bundle.root}: bundle '{bundle.manifest.name}', verified, {seconds:.1f} s", soft_wrap=True)
