@@ -18,6 +18,8 @@ from isthmus.models.config import SplitConfig
 from isthmus.models.split_network import SplitNetwork, tensor_digest
 from isthmus.runtime.errors import ArtifactError
 
+# What `isthmus train` calls the checkpoint in its directory.
+CHECKPOINT_NAME = "checkpoint.pt"
 FORMAT, VERSION = "isthmus-split-network", 1
 
 
@@ -48,13 +50,14 @@ def load_checkpoint(path: Path, *, weights: Path | None = None) -> SplitNetwork:
     """Return the network in the checkpoint `path`, in evaluation mode.
 
     Args:
-        path: A file of `save_checkpoint`.
+        path: A file of `save_checkpoint`, or the directory of `isthmus train`.
         weights: The teacher's weights; needed where the checkpoint leaves them out.
 
     Raises:
         ArtifactError: If the file is no such checkpoint, or the weights are not its teacher's.
         InputError: If `weights` cannot be used.
     """
+    path = path / CHECKPOINT_NAME if path.is_dir() else path
     contents = read_checkpoint(path)
     config = SplitConfig.from_dict(contents["config"])
     teacher = make_model(config.model, num_classes=len(config.labels), in_channels=config.input_channels)

@@ -12,7 +12,7 @@ from isthmus.models.checkpoint import load_parts, network_parts, read_tensors, w
 from isthmus.models.trainer import BottleneckTrainer
 from isthmus.runtime.errors import ArtifactError, InputError
 
-STATE, METRICS, CHECKPOINT = "state.pt", "metrics.jsonl", "checkpoint.pt"
+STATE, METRICS = "state.pt", "metrics.jsonl"
 _FORMAT, _VERSION = "isthmus-training-state", 1
 
 
