@@ -1,9 +1,10 @@
 """The colours of a report, once for light and once for dark, and the marks that tell the same without colour.
 
 Figures are drawn with the light values; in the page each becomes a CSS variable, so that one drawing serves
-both themes. Outcomes use the palette of Okabe and Ito (Color Universal Design, 2008), lightened for dark
-grounds; widths use one ramp from yellow to blue whose order survives in grey. No fact is told by colour
-alone: outcomes have marks, widths have marks and labels, stages have labels.
+both themes. Within outcomes, widths and stages the colours stay apart for people with deuteranopia,
+protanopia and tritanopia as well (at least 0.08 in OKLab as Machado et al. 2009 simulate them), and those
+of marks and lines contrast at least 3:1 with the panel; tests hold both. No fact is told by colour alone:
+outcomes have marks, widths have marks and labels, stages have an order.
 """
 
 from __future__ import annotations
@@ -20,23 +21,24 @@ COLOURS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
         "rule": ("#d9dee3", "#363d44"),
         "grid": ("#e9ecef", "#2a3036"),
         "outage": ("#dfe3e8", "#343c45"),
-        "remote": ("#0072b2", "#56b4e9"),
-        "exit": ("#e69f00", "#f0b93a"),
-        "local": ("#009e73", "#2cc79b"),
-        "late": ("#d55e00", "#ff8a3d"),
-        "dropped": ("#b0569a", "#e39bcf"),
+        "remote": ("#0a58b0", "#5a9cf5"),
+        "exit": ("#cb8200", "#f2bf1d"),
+        "local": ("#2f9e88", "#a8f0dc"),
+        "late": ("#9c1c06", "#e2572f"),
+        "dropped": ("#565d69", "#98a8b8"),
         "estimate": ("#5b4bb5", "#b3a5ff"),
+        "sound": ("#1b7f6b", "#58d3b5"),
         "deadline": ("#c0272d", "#ff7b72"),
-        "w0": ("#b38f00", "#ffe066"),
-        "w1": ("#4f9a6a", "#8fd8a4"),
-        "w2": ("#2a6f97", "#63b7d8"),
-        "w3": ("#3d2c8d", "#a99cf0"),
-        "head": ("#33638d", "#7db1dc"),
-        "encode": ("#e3b505", "#f2d14b"),
-        "network": ("#8f9aa6", "#8a95a1"),
-        "queue": ("#cc6677", "#e88b9a"),
-        "compute": ("#117733", "#4fb873"),
-        "rest": ("#cfd6dd", "#4a535c"),
+        "w0": ("#a88600", "#f5da5a"),
+        "w1": ("#46926a", "#8ad6a0"),
+        "w2": ("#2a6f97", "#4da3e6"),
+        "w3": ("#3a1f8a", "#7d6af2"),
+        "head": ("#1f4ea1", "#4a97e6"),
+        "encode": ("#d6b129", "#fbcf05"),
+        "network": ("#8497ad", "#dfe8f0"),
+        "queue": ("#7a1e35", "#b9606a"),
+        "compute": ("#148a4a", "#7fc8a8"),
+        "rest": ("#dbe3ea", "#3d454e"),
     }
 )
 
