@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of 'isthmus train'.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Checkpoint of 'isthmus train', or its --out directory.")
+    ],
     out_dir: Annotated[
         Path, typer.Option("--out", help="Directory of the bundle; a bundle there is replaced.")
     ],
@@ -51,9 +53,12 @@ def command(
     """
     from isthmus.models.checkpoint import load_checkpoint, read_checkpoint
     from isthmus.models.export import export_bundle
+    from isthmus.models.run_state import CHECKPOINT
     from isthmus.runtime.datasets import ImageSet, load_dataset
 
     started = time.monotonic()
+    if checkpoint.is_dir():
+        checkpoint = checkpoint / CHECKPOINT
     network = load_checkpoint(checkpoint, weights=weights)
     size = (network.config.input_height, network.config.input_width)
 
