@@ -1,0 +1,155 @@
+"""The expected-utility policy: send what is worth most, counting how likely its answer is to come in time.
+
+Pure: no clock, no socket, no thread. Past errors of the rate estimate give, for each operating point, the
+probability p of an answer before the device would have to give its own; sending is worth
+p·u + (1 − p)·(u_device − late_cost). A late frame costs `late_cost` beyond its own failure, because it holds
+the link against the frames behind it. When the device's answer is worth more and nothing is in flight, the
+smallest point is sent all the same from time to time: a controller that stops sending stops learning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.runtime.bundle import PointTable
+from isthmus.runtime.control.device_answer import DeviceAnswers
+from isthmus.runtime.control.types import Decision, DeviceState, Fallback, LinkEstimate
+from isthmus.runtime.units import format_bytes, format_duration, format_rate
+
+Floats = NDArray[np.float64]
+
+# Before any error was observed: a spread of ±30 % around the estimate.
+_PRIOR_RESIDUALS = (-0.35, -0.15, 0.0, 0.15, 0.35)
+
+
+@dataclass(frozen=True, slots=True)
+class _Worth:
+    """Per operating point: the objective, p, and the fallback that maximises the objective."""
+
+    value: Floats
+    in_time: Floats
+    utility: Floats
+    fallback: list[tuple[Fallback | None, float]]
+    chosen: NDArray[np.intp]
+
+
+class ExpectedUtilityPolicy:
+    """Maximises the expected utility of every frame."""
+
+    name = "expected-utility"
+
+    def __init__(
+        self,
+        points: PointTable,
+        *,
+        probe_interval_s: float = 0.2,
+        stalled_probe_s: float = 2.0,
+        late_cost: float = 0.2,
+    ) -> None:
+        """Read the measured table.
+
+        Args:
+            points: Utility and bytes of every operating point.
+            probe_interval_s: Least time between probes on a link that answers.
+            stalled_probe_s: Time after which a frame in flight no longer keeps a probe from being sent; an
+                answer may have been lost for good.
+            late_cost: Utility that a late frame costs those behind it.
+        """
+        self._answers = DeviceAnswers(points)
+        self._points = [record.point for record in points.records]
+        self._utility = np.array([record.utility for record in points.records])
+        # The 95th percentile: a payload larger than predicted is late, a smaller one gains nothing.
+        self._bytes = np.array([record.bytes_p95 for record in points.records])
+        exits = self._answers.exit_utility
+        self._exit_utility = np.array([exits.get(point.width_index, np.nan) for point in self._points])
+        self._smallest = int(np.lexsort((-self._utility, self._bytes))[0])
+        self._probe_interval_s = probe_interval_s
+        self._stalled_probe_s = stalled_probe_s
+        self._late_cost = late_cost
+
+    def decide(self, link: LinkEstimate, device: DeviceState, *, budget_s: float, now_s: float) -> Decision:
+        """Return what to do with the frame at hand; see `Policy.decide`."""
+        if not link.connected:
+            return self._answers.decide(device, budget_s, "not connected")
+        head_s = np.array([self._answers.head_s(device, point.width_index) for point in self._points])
+        worth = self._worth(link, device, head_s, budget_s)
+        # Ties: fewer bytes, then less compute.
+        best = int(np.lexsort((head_s, self._bytes, -worth.value))[0])
+        alone = self._answers.best(device, budget_s)
+        if worth.in_time[best] > 0 and worth.value[best] > (0.0 if alone is None else alone.utility):
+            return self._send(best, worth, link, probe=False)
+        if self._may_probe(link):
+            return self._send(self._smallest, worth, link, probe=True)
+        rate = format_rate(link.rate_bytes_per_s)
+        return self._answers.decide(device, budget_s, f"rate {rate}, {link.in_flight} in flight")
+
+    def _worth(self, link: LinkEstimate, device: DeviceState, head_s: Floats, budget_s: float) -> _Worth:
+        ready_s = head_s + device.encode_s
+        answered_s = self._answered_s(link, device, ready_s)
+        candidates: list[tuple[Fallback | None, float]] = [(None, 0.0)]
+        utilities = [np.zeros_like(self._utility)]
+        if device.exit_s is not None:
+            candidates.append(("exit", device.exit_s))
+            utilities.append(self._exit_utility)
+        if device.local_s is not None and self._answers.local_utility is not None:
+            candidates.append(("local", device.local_s))
+            utilities.append(np.full_like(self._utility, self._answers.local_utility))
+        in_time, value, utility = [], [], []
+        for (_, need_s), own in zip(candidates, utilities, strict=True):
+            p = (answered_s <= budget_s - need_s).mean(axis=1)
+            possible = ~np.isnan(own) & (ready_s + need_s <= budget_s)
+            possible |= need_s == 0.0
+            expected = p * self._utility + (1 - p) * own
+            in_time.append(p)
+            utility.append(expected)
+            value.append(np.where(possible, expected - (1 - p) * self._late_cost, -np.inf))
+        chosen = np.argmax(value, axis=0)
+        rows = np.arange(len(self._points))
+        return _Worth(
+            value=np.array(value)[chosen, rows],
+            in_time=np.array(in_time)[chosen, rows],
+            utility=np.array(utility)[chosen, rows],
+            fallback=candidates,
+            chosen=chosen,
+        )
+
+    def _answered_s(self, link: LinkEstimate, device: DeviceState, ready_s: Floats) -> Floats:
+        """Return [points, residuals] seconds until the answer, one column per past error of the estimate."""
+        if not link.rate_bytes_per_s:
+            return np.full((len(self._points), 1), np.inf)
+        rates = link.rate_bytes_per_s * np.exp(np.array(link.residuals or _PRIOR_RESIDUALS))
+        free_s = link.backlog_bytes / rates
+        start_s = np.maximum(ready_s[:, None], free_s[None, :])
+        sending_s = (self._bytes[:, None] + link.overhead_bytes) / rates[None, :]
+        answered_s: Floats = start_s + sending_s + ((link.rtt_s or 0.0) + device.server_s)
+        return answered_s
+
+    def _may_probe(self, link: LinkEstimate) -> bool:
+        if link.idle_s is None:
+            return True
+        if link.in_flight == 0:
+            return link.idle_s >= self._probe_interval_s
+        return link.idle_s >= self._stalled_probe_s
+
+    def _send(self, index: int, worth: _Worth, link: LinkEstimate, *, probe: bool) -> Decision:
+        fallback, fallback_s = worth.fallback[worth.chosen[index]]
+        rate, size = format_rate(link.rate_bytes_per_s), format_bytes(float(self._bytes[index]))
+        if probe:
+            idle = "never sent" if link.idle_s is None else f"idle {format_duration(link.idle_s)}"
+            reason = f"probe with {size}: rate {rate}, {idle}"
+        else:
+            reason = (
+                f"{worth.in_time[index]:.0%} in time with {size} at {rate}, {link.backlog_bytes} B queued"
+            )
+        return Decision(
+            action="send",
+            point=self._points[index],
+            probe=probe,
+            expected_utility=float(worth.utility[index]),
+            reason=reason,
+            fallback=fallback,
+            fallback_s=fallback_s,
+        )
