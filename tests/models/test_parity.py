@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from isthmus.models.parity import check_latents, check_logits
+from isthmus.runtime.errors import GateError
+
+IMAGES = np.random.default_rng(0).integers(0, 250, (8, 16, 16, 1), dtype=np.uint8)
+
+
+class Doubled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float() * 2
+
+
+class Answers:
+    """An exported network that answers what it is told."""
+
+    name = "net.onnx"
+
+    def __init__(self, output: NDArray[Any]) -> None:
+        self.output = output
+
+    def run(self, _value: NDArray[np.uint8]) -> NDArray[Any]:
+        return self.output
+
+
+def check(kind: Any, module: nn.Module, output: NDArray[Any]) -> Any:
+    return kind(module, Answers(output), IMAGES)
+
+
+def test_equal_latents_pass_and_are_returned() -> None:
+    assert check(check_latents, nn.Identity(), IMAGES) is IMAGES
+
+
+def test_one_level_in_a_thousand_symbols_passes_more_does_not() -> None:
+    altered = IMAGES.copy()
+    altered.reshape(-1)[:2] += 1  # of 2048
+    check(check_latents, nn.Identity(), altered)
+    altered.reshape(-1)[:3] = IMAGES.reshape(-1)[:3] + 1
+    with pytest.raises(
+        GateError, match=r"net\.onnx: 0\.15% of the symbols differ from torch, by up to 1 levels"
+    ):
+        check(check_latents, nn.Identity(), altered)
+    altered = IMAGES.copy()
+    altered.reshape(-1)[0] += 2
+    with pytest.raises(GateError, match="by up to 2 levels"):
+        check(check_latents, nn.Identity(), altered)
+
+
+def test_latents_of_another_shape_or_type() -> None:
+    with pytest.raises(GateError, match="gives uint8"):
+        check(check_latents, nn.Identity(), IMAGES[:, :8])
+    with pytest.raises(GateError, match="gives float32"):
+        check(check_latents, nn.Identity(), IMAGES.astype(np.float32))
+
+
+def test_logits_have_a_relative_tolerance() -> None:
+    logits = IMAGES.astype(np.float32) * 2
+    check(check_logits, Doubled(), logits * (1 + 5e-4))
+    with pytest.raises(GateError, match=r"logits differ from torch by 0\.002 of their range"):
+        check(check_logits, Doubled(), logits * (1 + 2e-3))
+    logits[0] = np.nan
+    with pytest.raises(GateError, match="by nan"):
+        check(check_logits, Doubled(), logits)
+
+
+def test_logits_of_torch_must_be_finite() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.full((len(x), 3), float("inf"))
+
+    with pytest.raises(GateError, match="finite numbers expected"):
+        check(check_logits, Broken(), np.zeros((8, 3), np.float32))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_answers_that_do_not_vary_prove_nothing(value: float) -> None:
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.full((len(x), 3), value)
+
+    with pytest.raises(GateError, match="answers every one of 8 images alike; train the network first"):
+        check(check_logits, Constant(), np.full((8, 3), value, np.float32))
