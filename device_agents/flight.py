@@ -185,6 +185,8 @@ class Flight:
             return
         if answer.outcome == "busy":
             self._busy_until_s = now_s + self._busy.next_s()
+        if answer.outcome == "failed":
+            self._owner.note(f"the server failed a frame: {answer.error}")
         self._guard.recall(frame, f"the server says {answer.outcome}")
 
     def _fits(self, answer: Answer) -> bool:

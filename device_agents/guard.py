@@ -74,10 +74,8 @@ class Guard:
 
     def watch(self, frame: int, standby: Standby) -> bool:
         """Watch over `frame`, which is about to be queued for the server; False if it has ended already."""
-        guard_s = None
-        if standby.fallback is not None:
-            guard_s = self._session.deadline_of(frame) - standby.fallback_s - self.margin_s
-        if not self._session.queue(frame, guard_s=guard_s):
+        answer_s = None if standby.fallback is None else standby.fallback_s + self.margin_s
+        if not self._session.queue(frame, answer_s=answer_s):
             return False
         self._standby[frame] = standby
         self._arm()

@@ -13,13 +13,13 @@ class FullJitter:
     """Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", AWS, 2015).
 
     Args:
-        base_s: Ceiling of the first delay.
+        base_s: Ceiling of the first delay, unless the cap is below it.
         cap_s: No ceiling grows beyond it.
         rng: Where the draws come from; tests pass a seeded one.
     """
 
     def __init__(self, *, base_s: float = 0.1, cap_s: float = 5.0, rng: random.Random | None = None) -> None:
-        assert 0.0 < base_s <= cap_s
+        assert min(base_s, cap_s) > 0.0
         self.base_s = base_s
         self.cap_s = cap_s
         self.attempts = 0

@@ -117,12 +117,13 @@ class Session:
         state.head_s, state.encode_s = head_s, encode_s
         return True
 
-    def queue(self, frame: int, *, guard_s: float | None) -> bool:
+    def queue(self, frame: int, *, answer_s: float | None) -> bool:
         """Hand the frame to the uplink.
 
         Args:
             frame: A frame that was computed.
-            guard_s: The instant at which the device must begin to answer it itself; None if it cannot.
+            answer_s: Seconds before its deadline at which the device must begin to answer it itself; None if
+                the device cannot.
 
         Returns:
             Whether the frame is still open.
@@ -130,7 +131,8 @@ class Session:
         state = self._open.get(frame)
         if state is None or state.phase is not _Phase.COMPUTING:
             return False
-        state.phase, state.guard_s = _Phase.QUEUED, guard_s
+        state.phase = _Phase.QUEUED
+        state.guard_s = None if answer_s is None else state.captured_s + self.deadline_s - answer_s
         return True
 
     def sent(self, frame: int, now_s: float, payload_bytes: int) -> bool:

@@ -12,14 +12,14 @@ POINT = OperatingPoint(1, 4)
 
 
 def _sent(
-    session: Session, *, at_s: float = 0.0, guard_s: float | None = 0.09, truth: int | None = None
+    session: Session, *, at_s: float = 0.0, answer_s: float | None = 0.01, truth: int | None = None
 ) -> int:
     frame, superseded = session.capture(at_s, truth=truth)
     assert superseded is None
     assert session.take() == frame
     session.decided(frame, point=POINT, reason="widest that fits")
     assert session.computed(frame, head_s=0.002, encode_s=0.001)
-    assert session.queue(frame, guard_s=guard_s)
+    assert session.queue(frame, answer_s=answer_s)
     assert session.sent(frame, at_s + 0.004, 300)
     return frame
 
@@ -58,10 +58,10 @@ def test_a_frame_that_is_being_computed_is_not_superseded():
 
 def test_the_device_is_asked_when_the_guard_is_due_and_its_answer_ends_the_frame():
     session = Session(deadline_s=0.1)
-    frame = _sent(session, guard_s=0.09)
+    frame = _sent(session, answer_s=0.01)
     assert session.next_due_s() == pytest.approx(0.09)
     assert session.due(0.0899) == ([], [])
-    assert session.due(0.09) == ([frame], [])
+    assert session.due(0.0901) == ([frame], [])
     assert session.due(0.095) == ([], [])
     event = session.device(frame, 0.097, "exit", 1)
     assert event is not None
@@ -82,7 +82,7 @@ def test_the_server_may_still_win_while_the_device_answers():
 
 def test_an_answer_after_the_deadline_is_late_whoever_gave_it():
     session = Session(deadline_s=0.1)
-    remote, device = _sent(session, guard_s=None), _sent(session, at_s=1.0, guard_s=1.09)
+    remote, device = _sent(session, answer_s=None), _sent(session, at_s=1.0)
     first = session.remote(remote, 0.101, 2)
     session.due(1.09)
     second = session.device(device, 1.11, "exit", 2)
@@ -94,7 +94,7 @@ def test_an_answer_after_the_deadline_is_late_whoever_gave_it():
 
 def test_without_a_device_answer_a_silent_frame_is_dropped_in_the_end():
     session = Session(deadline_s=0.1, give_up_s=2.0)
-    _sent(session, guard_s=None)
+    _sent(session, answer_s=None)
     assert session.next_due_s() == pytest.approx(2.1)
     assert session.due(2.09) == ([], [])
     answer, ended = session.due(2.1)
@@ -109,7 +109,7 @@ def test_a_peer_cannot_answer_what_was_never_sent_or_twice():
     assert session.remote(waiting, 0.01, 0) is None
     assert session.remote(77, 0.01, 0) is None
     assert session.take() == waiting
-    session.queue(waiting, guard_s=None)
+    session.queue(waiting, answer_s=None)
     assert session.remote(waiting, 0.01, 0) is None
     session.sent(waiting, 0.01, 10)
     assert session.remote(waiting, 0.02, 0) is not None
@@ -122,7 +122,7 @@ def test_a_recalled_frame_must_not_be_sent_any_more():
     frame, _ = session.capture(0.0)
     session.take()
     assert session.recall(frame) is False
-    session.queue(frame, guard_s=0.09)
+    session.queue(frame, answer_s=0.01)
     assert session.unanswered() == [frame]
     assert session.recall(frame) is True
     assert session.recall(frame) is False
@@ -142,7 +142,7 @@ def test_closing_ends_every_phase_once_and_later_steps_change_nothing():
     assert [event.outcome for event in ended] == ["dropped"] * 3
     assert ended[0].reason == "widest that fits; the run ended"
     assert session.computed(computing, head_s=0.1, encode_s=None) is False
-    assert session.queue(computing, guard_s=None) is False
+    assert session.queue(computing, answer_s=None) is False
     assert session.remote(sent, 0.04, 1) is None
     assert session.device(sent, 0.04, "exit", 1) is None
     assert session.take() is None
@@ -184,7 +184,7 @@ class _AnyOrder(RuleBasedStateMachine):
         if frame is None:
             return
         self.session.computed(frame, head_s=0.0, encode_s=0.0)
-        self.session.queue(frame, guard_s=self.now_s + 0.05 if guarded else None)
+        self.session.queue(frame, answer_s=0.05 if guarded else None)
         if data.draw(st.booleans()):
             self.session.sent(frame, self.now_s, 100)
 

@@ -1,0 +1,79 @@
+"""Flags win over the environment, that over the file; bad values are one line."""
+
+import pytest
+
+from isthmus.device_agents.config import AgentConfig, read_config
+from isthmus.runtime.errors import InputError
+
+
+def test_defaults_are_those_the_help_states():
+    config = read_config({"source": "digits"}, environ={})
+    assert config == AgentConfig(
+        server="127.0.0.1:8001", source="digits", fps=30.0, deadline_s=0.15, policy="expected-utility"
+    )
+
+
+def test_flags_win_over_environment_and_that_over_the_file(tmp_path):
+    file = tmp_path / "agent.toml"
+    file.write_text(
+        'source = "npz:file.npz"\nfps = 5\nserver = "localhost:1"\ninsecure = false\nframes = 7\n'
+    )
+    environ = {"ISTHMUS_AGENT_FPS": "10", "ISTHMUS_AGENT_SERVER": "localhost:2", "OTHER": "x"}
+    config = read_config({"server": "localhost:3", "fps": None}, environ=environ, file=file)
+    assert (config.source, config.fps, config.server, config.frames) == (
+        "npz:file.npz",
+        10.0,
+        "localhost:3",
+        7,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({}, "source is not set"),
+        ({"source": "digits", "deadline": "150"}, "duration '150'"),
+        ({"source": "digits", "deadline": "0s"}, "deadline 0: give 0.001"),
+        ({"source": "digits", "fps": "fast"}, "fps 'fast': give a number"),
+        ({"source": "digits", "fps": "nan"}, "fps nan"),
+        ({"source": "digits", "fps": 0}, "fps 0"),
+        ({"source": "digits", "frames": 0}, "frames 0: give 1 or more"),
+        ({"source": "digits", "frames": "1.5"}, "frames '1.5': give a whole number"),
+        ({"source": "digits", "duration": "0s"}, "duration 0 s"),
+        ({"source": "digits", "duration": "soon"}, "duration 'soon'"),
+        ({"source": "digits", "threads": 0}, "threads 0"),
+        ({"source": "digits", "threads": True}, "threads True"),
+        ({"source": "digits", "server": "127.0.0.1"}, "give HOST:PORT"),
+        ({"source": "digits", "server": "127.0.0.1:99999"}, "give HOST:PORT"),
+        ({"source": "digits", "server": ":80"}, "give HOST:PORT"),
+        ({"source": "digits", "server": "10.0.0.7:8001"}, "TLS.*--insecure"),
+        ({"source": "digits", "server": "edge.example:8001"}, "--insecure"),
+        ({"source": "digits", "insecure": "perhaps"}, "give true or false"),
+    ],
+)
+def test_bad_values_are_refused_in_one_line(flags, message):
+    with pytest.raises(InputError, match=message) as error:
+        read_config(flags, environ={})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("server", ["127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"])
+def test_this_host_needs_no_permission(server):
+    assert read_config({"source": "digits", "server": server}, environ={}).server == server
+
+
+def test_another_host_is_taken_if_that_is_accepted():
+    config = read_config({"source": "digits", "server": "10.0.0.7:8001", "insecure": True}, environ={})
+    assert config.server == "10.0.0.7:8001"
+
+
+def test_a_file_with_an_unknown_setting_or_that_is_no_toml_is_refused(tmp_path):
+    file = tmp_path / "agent.toml"
+    file.write_text("sauce = 1\n")
+    with pytest.raises(InputError, match=r"agent\.toml: setting 'sauce' is unknown; known are server"):
+        read_config({"source": "digits"}, environ={}, file=file)
+    file.write_text("= nothing")
+    with pytest.raises(InputError, match=r"agent\.toml: not a TOML file"):
+        read_config({"source": "digits"}, environ={}, file=file)
+    with pytest.raises(InputError, match=r"none\.toml: No such file"):
+        read_config({"source": "digits"}, environ={}, file=tmp_path / "none.toml")

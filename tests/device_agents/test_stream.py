@@ -1,0 +1,252 @@
+"""The uplink against real gRPC servers on loopback that behave as told."""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from isthmus.device_agents.peer import check_model
+from isthmus.device_agents.stream import Uplink
+from isthmus.runtime.errors import NetworkError, PeerError
+from isthmus.runtime.session import FullJitter
+from isthmus.runtime.wire import latent_request, payload_request
+
+
+@dataclass
+class Sink:
+    """Answers the uplink and remembers what it was told."""
+
+    manifest: Any
+    plain: bool = False
+    stale: set[int] = field(default_factory=set)
+    capabilities: list[Any] = field(default_factory=list)
+    downs: list[str] = field(default_factory=list)
+    answers: list[tuple[int, str]] = field(default_factory=list)
+
+    def on_connected(self, capability):
+        check_model(capability, self.manifest)
+        self.capabilities.append(capability)
+
+    def on_down(self, reason):
+        self.downs.append(reason)
+
+    def message(self, frame, frame_id):
+        if frame in self.stale:
+            return None
+        if self.plain:
+            latent = np.zeros((1, 4, 4, 4), np.uint8)
+            return latent_request(model="tiny", frame_id=frame_id, latent_nchw=latent, budget_us=10**6)
+        return payload_request(model="tiny", frame_id=frame_id, payloads=[b"x" * 40], budget_us=10**6)
+
+    def on_answer(self, frame, answer, now_s):
+        self.answers.append((frame, answer.outcome))
+
+
+@pytest.fixture
+async def connect(tiny):
+    """Return `connect(address, **uplink)`, which runs an uplink until the end of the test."""
+    tasks = []
+
+    def start(address, *, plain=False, model="tiny", **options):
+        sink = Sink(tiny.manifest, plain=plain)
+        backoff = FullJitter(base_s=0.01, cap_s=0.05, rng=random.Random(3))
+        uplink = Uplink(server=address, model=model, run_id="run", sink=sink, backoff=backoff, **options)
+        task = asyncio.ensure_future(uplink.run())
+        tasks.append(task)
+        return uplink, sink, task
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_frames_go_over_one_stream_and_answers_come_back(scripted_server, connect, eventually):
+    server = await scripted_server()
+    uplink, sink, _ = connect(server.address)
+    await eventually(lambda: sink.capabilities)
+    for frame in range(5):
+        uplink.send(frame)
+    await eventually(lambda: len(sink.answers) == 5)
+    assert sink.answers == [(frame, "ok") for frame in range(5)]
+    assert [request.id for request in server.requests] == [f"run.{frame}" for frame in range(5)]
+    assert (server.streams, server.calls) == (1, 0)
+    capability = sink.capabilities[0]
+    assert (capability.server, capability.stream, capability.payload) == ("scripted 1", True, True)
+
+
+async def test_without_the_stream_extension_each_frame_is_a_call(scripted_server, connect, eventually):
+    server = await scripted_server(extensions=("isthmus_payload",))
+    uplink, sink, _ = connect(server.address)
+    await eventually(lambda: sink.capabilities)
+    for frame in range(3):
+        uplink.send(frame)
+    await eventually(lambda: len(sink.answers) == 3)
+    assert sorted(sink.answers) == [(0, "ok"), (1, "ok"), (2, "ok")]
+    assert (server.streams, server.calls) == (0, 3)
+    assert sink.capabilities[0].payload
+
+
+@pytest.mark.parametrize("extensions", [None, (), ("sequence", "statistics")])
+async def test_another_server_of_the_protocol_gets_plain_latents_in_calls(
+    scripted_server, connect, eventually, extensions
+):
+    server = await scripted_server(extensions=extensions)
+    uplink, sink, _ = connect(server.address, plain=True)
+    await eventually(lambda: sink.capabilities)
+    assert not sink.capabilities[0].payload
+    assert not sink.capabilities[0].stream
+    uplink.send(0)
+    await eventually(lambda: sink.answers == [(0, "ok")])
+    assert server.requests[0].inputs[0].name == "latent"
+
+
+async def test_a_frame_that_went_stale_in_the_queue_is_not_sent(scripted_server, connect, eventually):
+    server = await scripted_server()
+    uplink, sink, _ = connect(server.address)
+    await eventually(lambda: sink.capabilities)
+    sink.stale = {0, 2}
+    for frame in range(4):
+        uplink.send(frame)
+    await eventually(lambda: len(sink.answers) == 2)
+    assert [request.id for request in server.requests] == ["run.1", "run.3"]
+
+
+async def test_the_agent_may_start_first(scripted_server, connect, eventually):
+    probe = await scripted_server()
+    port = probe.port
+    await probe.stop()
+    _, sink, _ = connect(f"127.0.0.1:{port}")
+    await eventually(lambda: len(sink.downs) >= 3)
+    assert sink.capabilities == []
+    assert "UNAVAILABLE" in sink.downs[0]
+    await scripted_server(port=port)
+    await eventually(lambda: sink.capabilities)
+
+
+async def test_a_server_that_goes_and_comes_back_is_found_again(scripted_server, connect, eventually):
+    server = await scripted_server()
+    uplink, sink, _ = connect(server.address)
+    await eventually(lambda: sink.capabilities)
+    uplink.send(0)
+    await eventually(lambda: sink.answers)
+    await server.stop()
+    await eventually(lambda: sink.downs)
+    again = await scripted_server(port=server.port)
+    await eventually(lambda: len(sink.capabilities) == 2)
+    uplink.send(1)
+    await eventually(lambda: len(sink.answers) == 2)
+    assert [request.id for request in again.requests] == ["run.1"]
+
+
+async def test_an_unknown_model_ends_it_with_one_line(scripted_server, connect):
+    server = await scripted_server()
+    _, _, task = connect(server.address, model="other")
+    with pytest.raises(NetworkError, match=r"has no model 'other' .*unknown model.*--model"):
+        await asyncio.wait_for(task, 5)
+
+
+async def test_a_server_of_another_kind_ends_it(connect):
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        _, _, task = connect(f"127.0.0.1:{port}")
+        with pytest.raises(NetworkError, match="does not speak the Open Inference Protocol"):
+            await asyncio.wait_for(task, 5)
+    finally:
+        await server.stop(None)
+
+
+async def test_another_bundle_under_the_same_name_ends_it(scripted_server, connect):
+    server = await scripted_server(models={"tiny": (-1, 8, 4, 4)})
+    _, _, task = connect(server.address)
+    with pytest.raises(PeerError, match=r"takes latents \(8, 4, 4\), bundle tiny gives \(4, 4, 4\)"):
+        await asyncio.wait_for(task, 5)
+
+
+@pytest.mark.parametrize("extensions", [("isthmus_payload", "model_stream_infer"), ("isthmus_payload",)])
+async def test_a_refusal_is_final_until_the_server_has_answered_once(
+    scripted_server, connect, eventually, extensions, replies
+):
+    refuse = (grpc.StatusCode.INVALID_ARGUMENT, "table id is unknown")
+    server = await scripted_server(extensions=extensions)
+    uplink, sink, task = connect(server.address)
+    await eventually(lambda: sink.capabilities)
+    uplink.send(0)
+    await eventually(lambda: sink.answers)
+    server.reply = lambda request: refuse
+    uplink.send(1)
+    await eventually(lambda: len(sink.capabilities) == 2)
+    assert "table id is unknown" in sink.downs[0]
+    assert not task.done()
+
+    fresh, fresh_sink, fresh_task = connect(server.address)
+    await eventually(lambda: fresh_sink.capabilities)
+    fresh.send(0)
+    with pytest.raises(PeerError, match="refuses model 'tiny': INVALID_ARGUMENT: table id is unknown"):
+        await asyncio.wait_for(fresh_task, 5)
+
+
+@pytest.mark.parametrize("extensions", [("isthmus_payload", "model_stream_infer"), ("isthmus_payload",)])
+async def test_a_malformed_answer_is_final_only_at_first(
+    scripted_server, connect, eventually, extensions, replies
+):
+    server = await scripted_server(extensions=extensions)
+    uplink, sink, task = connect(server.address)
+    await eventually(lambda: sink.capabilities)
+    uplink.send(0)
+    await eventually(lambda: sink.answers)
+    server.reply = replies["malformed"]
+    uplink.send(1)
+    await eventually(lambda: sink.downs)
+    assert "INT9" in sink.downs[0]
+    await eventually(lambda: len(sink.capabilities) == 2)
+    assert not task.done()
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
+async def test_a_full_queue_behind_a_call_is_busy_not_lost(scripted_server, connect, eventually, code):
+    server = await scripted_server(extensions=(), reply=lambda request: (code, "Exceeds maximum queue size"))
+    uplink, sink, _ = connect(server.address, plain=True)
+    await eventually(lambda: sink.capabilities)
+    uplink.send(0)
+    await eventually(lambda: sink.answers == [(0, "busy")])
+    assert sink.downs == []
+
+
+async def test_foreign_and_repeated_ids_are_harmless(scripted_server, connect, eventually, replies):
+    def confuse(request):
+        right = replies["right"](request)
+        foreign, nonsense = replies["right"](request), replies["right"](request)
+        foreign.infer_response.id = "another-run.0"
+        nonsense.infer_response.id = "run.-1"
+        return [foreign, nonsense, right, right]
+
+    server = await scripted_server(reply=confuse)
+    uplink, sink, _ = connect(server.address)
+    await eventually(lambda: sink.capabilities)
+    uplink.send(7)
+    await eventually(lambda: len(sink.answers) == 2)
+    assert sink.answers == [(7, "ok"), (7, "ok")]
+
+
+async def test_a_server_that_hangs_is_given_up(scripted_server, connect, eventually, replies):
+    server = await scripted_server(reply=replies["silent"])
+    uplink, sink, _ = connect(server.address, answer_timeout_s=5.0)
+    await eventually(lambda: sink.capabilities)
+    uplink.send(0)
+    await eventually(lambda: server.requests)
+    now_s = asyncio.get_running_loop().time()
+    uplink.check(now_s + 4.9)
+    await asyncio.sleep(0)
+    assert sink.downs == []
+    uplink.check(now_s + 5.1)
+    await eventually(lambda: len(sink.capabilities) == 2)
+    assert sink.downs == ["a frame had no answer for 5 s"]
+    uplink.check(now_s + 1000)
+    assert len(sink.downs) == 1
