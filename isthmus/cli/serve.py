@@ -75,18 +75,18 @@ def command(
 
 
 async def _serve(config: ServerConfig, *, as_json: bool) -> DrainReport:
-    from isthmus.runtime.server import run_until
+    from isthmus.runtime.server import TailServer, run_until
 
-    stop = asyncio.Event()
+    stops: asyncio.Queue[int] = asyncio.Queue()
 
     def on_ready(report: ReadyReport) -> None:
         # Until here a signal ends the process at once: nothing has been accepted.
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stops.put_nowait, number)
         _print(_ready(report, config.host, as_json=as_json))
 
-    return await run_until(stop, config, on_ready)
+    return await run_until(stops, TailServer(config), on_ready)
 
 
 def _ready(report: ReadyReport, host: str, *, as_json: bool) -> str:

@@ -62,12 +62,14 @@ class TailServer:
         *,
         open_model: Callable[[Bundle, ServerConfig, Executor], ServedModel] = ServedModel.open,
     ) -> None:
-        """Make a server after `config`; nothing is bound or loaded yet. `open_model` brings another backend."""
+        """Make a server after `config`; nothing is bound yet. `open_model` brings another backend."""
         self._config = config
         self._open_model = open_model
         self._service = TailService()
         self._servicer = Servicer(self._service, stream_window=config.stream_window)
         self._health = health.aio.HealthServicer()
+        self._draining: asyncio.Task[DrainReport] | None = None
+        self._hurry = asyncio.Event()
         self._decoders = ThreadPoolExecutor(max_workers=config.threads, thread_name_prefix="decode")
         self._server = grpc.aio.server(
             options=server_options(config.max_message_bytes), maximum_concurrent_rpcs=config.max_rpcs
@@ -107,28 +109,34 @@ class TailServer:
     async def drain(self, grace_s: float | None = None) -> DrainReport:
         """Answer every accepted frame, refuse new ones, and stop within `grace_s` (default: the config's).
 
-        A second call with a shorter grace, while the first is waiting, cuts it short.
+        Further calls wait for the first one's end and return its report.
         """
+        if self._draining is None:
+            grace_s = self._config.grace_s if grace_s is None else grace_s
+            self._draining = asyncio.create_task(self._drain(grace_s))
+        return await asyncio.shield(self._draining)
+
+    def hurry(self) -> None:
+        """End the grace of a drain at once."""
+        self._hurry.set()
+
+    async def _drain(self, grace_s: float) -> DrainReport:
         started_s = time.monotonic()
-        grace_s = self._config.grace_s if grace_s is None else grace_s
         await self._health.enter_graceful_shutdown()
         self._service.drain()
         self._servicer.drain()
-        stopping = asyncio.create_task(self._server.stop(grace_s))
-        idle = asyncio.create_task(self._servicer.idle.wait())
-        await asyncio.wait([stopping, idle], return_when=asyncio.FIRST_COMPLETED)
+        ends = [asyncio.create_task(self._servicer.idle.wait()), asyncio.create_task(self._hurry.wait())]
+        await asyncio.wait(ends, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
         complete = self._servicer.idle.is_set()
-        idle.cancel()
-        # What is left are calls without an end of their own, such as watchers of our health.
-        await self._server.stop(min(_FLUSH_S, grace_s))
-        await stopping
+        # Once, and only now: grpcio 1.85 crashes when a second stop overtakes the first. What may still be
+        # open are calls without an end of their own, such as watchers of our health.
+        await self._server.stop(_FLUSH_S if complete else None)
         await self._service.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
-        return DrainReport(
-            outcomes={str(key): count for key, count in self._service.outcomes.items()},
-            complete=complete,
-            drain_s=time.monotonic() - started_s,
-        )
+        outcomes = {str(outcome): count for outcome, count in self._service.outcomes.items()}
+        return DrainReport(outcomes=outcomes, complete=complete, drain_s=time.monotonic() - started_s)
 
     def _bind(self) -> int:
         host, port = self._config.host, self._config.port
@@ -156,23 +164,21 @@ class TailServer:
 
 
 async def run_until(
-    stop: asyncio.Event, config: ServerConfig, on_ready: Callable[[ReadyReport], None]
+    stops: asyncio.Queue[int], server: TailServer, on_ready: Callable[[ReadyReport], None]
 ) -> DrainReport:
-    """Serve until `stop` is set, then drain; a second setting (after a clear) ends the grace at once.
+    """Serve until `stops` holds a signal's number, then drain; a second one ends the grace at once.
 
     Raises:
         BundleError, InputError, NetworkError: As `TailServer.start`.
     """
-    server = TailServer(config)
     on_ready(await server.start())
-    await stop.wait()
-    stop.clear()
+    await stops.get()
     draining = asyncio.create_task(server.drain())
-    again = asyncio.create_task(stop.wait())
+    again = asyncio.create_task(stops.get())
     await asyncio.wait([draining, again], return_when=asyncio.FIRST_COMPLETED)
     if not draining.done():
         log.warning("stopped a second time: open calls are cut off")
-        await server.drain(0.0)
+        server.hurry()
     again.cancel()
     return await draining
 

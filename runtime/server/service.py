@@ -72,17 +72,23 @@ class TailService:
             raise UnknownModelError(f"model '{name}' has no version {version!r}, only '{VERSION}'")
         return found
 
-    async def infer(self, frame: FrameRequest, *, received_ns: int) -> Answer:
-        """Answer one frame that arrived at `received_ns` (monotonic clock).
+    def accept(self) -> None:
+        """Accept a frame. Call it the moment the frame is read: what was accepted is served, drain or not.
 
         Raises:
             DrainingError: If no frames are taken now.
-            UnknownModelError, WireError, PayloadError, BusyError, BackendError: As `ServedModel.answer`.
         """
         if self.state == "starting":
             raise DrainingError("the server is starting; try again when it is ready")
         if self.state == "draining":
             raise DrainingError("the server is draining; send the frame to another or wait for its restart")
+
+    async def infer(self, frame: FrameRequest, *, received_ns: int) -> Answer:
+        """Answer one frame that was accepted when it arrived, at `received_ns` (monotonic clock).
+
+        Raises:
+            UnknownModelError, WireError, PayloadError, BusyError, BackendError: As `ServedModel.answer`.
+        """
         try:
             answer = await self.model(frame.model, frame.version).answer(frame, received_ns=received_ns)
         except IsthmusError as error:

@@ -118,6 +118,7 @@ class Servicer:
         received_ns = time.monotonic_ns()
         with self._call():
             try:
+                self._service.accept()
                 frame = parse_request(request)
                 answer = await self._service.infer(frame, received_ns=received_ns)
             except IsthmusError as error:

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator
 
-from isthmus.runtime.errors import IsthmusError, PeerError
+from isthmus.runtime.errors import DrainingError, IsthmusError, PeerError
 from isthmus.runtime.server.service import TailService, outcome_of
 from isthmus.runtime.wire import answer_response, oip, parse_request, refusal_response
 
@@ -67,6 +67,11 @@ class FrameStream:
             except StopAsyncIteration:
                 return
             received_ns = time.monotonic_ns()
+            try:
+                self._service.accept()
+            except DrainingError as error:
+                self._answers.put_nowait(_refusal(request, error))
+                continue
             frame = asyncio.create_task(self._answer(request, received_ns))
             self._frames.add(frame)
             frame.add_done_callback(self._frames.discard)
@@ -79,9 +84,7 @@ class FrameStream:
             if isinstance(error, PeerError):
                 self.fault = self.fault or error
                 self.stop_reading()
-            message = refusal_response(
-                frame_id=request.id, model=request.model_name, outcome=outcome_of(error), error=str(error)
-            )
+            message = _refusal(request, error)
         else:
             output = self._service.model(request.model_name).backend.output
             message = oip.ModelStreamInferResponse(
@@ -92,3 +95,9 @@ class FrameStream:
     def _end_when_answered(self, _done: asyncio.Task[None]) -> None:
         if self._reader is not None and self._reader.done() and not self._frames:
             self._answers.put_nowait(None)
+
+
+def _refusal(request: oip.ModelInferRequest, error: IsthmusError) -> oip.ModelStreamInferResponse:
+    return refusal_response(
+        frame_id=request.id, model=request.model_name, outcome=outcome_of(error), error=str(error)
+    )
