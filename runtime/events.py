@@ -1,11 +1,13 @@
 """The event log: one JSON line per fact of a run, the only thing reports and dashboards read.
 
-Schema version 1. The first line of a log is a `run`, the last (if the run ended well) an `end`. All `*_s` instants are
-`time.monotonic()` seconds of the host, so that logs written by several processes of one host share an axis.
+Schema version 1. The first line of a log is a `run`, the last (if the run ended well) an `end`. All `*_s`
+instants are `time.monotonic()` seconds of the host, so that logs written by several processes of one host
+share an axis.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,10 +46,12 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
 class FrameEvent(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
     """How one captured frame ended. Exactly one per frame.
 
-    `point` is what was computed or sent (None: nothing was). `answer` and `truth` are class indices. Times are
+    `point` is what was computed or sent (None: nothing was). `answer` and `truth` are class indices. Times
+    are
     durations: `latency_s` from capture to answer, the others its parts; None where that part did not happen.
-    `server_*` come from the server's answer. `reason` is the policy's. A frame sent to the server but answered by the
-    device, because the server's answer did not come in time, has outcome `exit` or `local` and `payload_bytes` > 0.
+    `server_*` come from the server's answer. `reason` is the policy's. A frame sent to the server but
+    answered by the device, because the server's answer did not come in time, has outcome `exit` or `local`
+    and `payload_bytes` > 0.
     """
 
     at_s: float
@@ -102,7 +106,8 @@ Event = RunEvent | FrameEvent | LinkEvent | ShapeEvent | EndEvent
 class EventLog:
     """Append events to a file, one JSON line each; a line is written whole or not at all.
 
-    A full disk must not end a run: the first failed write is reported by `failed`, later events are only counted.
+    A full disk must not end a run: the first failed write is reported by `failed`, later events are only
+        counted.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -118,12 +123,20 @@ class EventLog:
         try:
             self._file: IO[bytes] = self.path.open("wb", buffering=0)
         except OSError as error:
-            raise ArtifactError(f"{self.path}: {error.strerror or error}; choose another --events file") from None
+            raise ArtifactError(
+                f"{self.path}: {error.strerror or error}; choose another --events file"
+            ) from None
 
     def write(self, event: Event) -> None:
         """Append one event."""
+        line = self._encoder.encode(event) + b"\n"
         try:
-            self._file.write(self._encoder.encode(event) + b"\n")
+            written = self._file.write(line)
+            if written != len(line):
+                # The disk filled up in mid-line: take the beginning back, so that what is there stays whole.
+                self._file.seek(-written, os.SEEK_CUR)
+                self._file.truncate()
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self.lost += 1
             self.failed = self.failed or f"{self.path}: {error.strerror or error}"
@@ -145,7 +158,9 @@ def read_events(path: str | os.PathLike[str]) -> Iterator[Event]:
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
-        raise ArtifactError(f"{file}: {error.strerror or error}; give an event log of 'isthmus agent'") from None
+        raise ArtifactError(
+            f"{file}: {error.strerror or error}; give an event log of 'isthmus agent'"
+        ) from None
     decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
     for number, line in enumerate(lines, start=1):
         if not line:
