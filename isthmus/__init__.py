@@ -20,10 +20,11 @@ _PUBLIC = {
     "OperatingPoint": "isthmus.runtime.bundle",
     "load_bundle": "isthmus.runtime.bundle",
     "load_dataset": "isthmus.runtime.datasets",
+    "partition": "isthmus.partitioner.api",
     "read_events": "isthmus.runtime.events",
 }
 
-__all__ = ["Bundle", "OperatingPoint", "__version__", "load_bundle", "load_dataset", "read_events"]
+__all__ = ["Bundle", "OperatingPoint", "__version__", "load_bundle", "load_dataset", "partition", "read_events"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,1 +1,46 @@
 """Where to cut a network, and what that gains."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from isthmus.partitioner.facts import (
+    BottleneckAssumption,
+    BottleneckRules,
+    CostTable,
+    DeviceProfile,
+    LinkProfile,
+    TensorFact,
+)
+from isthmus.partitioner.plan import Candidate, Choice, Plan, StageTimes, read_plan, write_plan
+
+if TYPE_CHECKING:
+    from isthmus.partitioner.api import input_image_shape, list_cuts, partition
+
+__all__ = [
+    "BottleneckAssumption",
+    "BottleneckRules",
+    "Candidate",
+    "Choice",
+    "CostTable",
+    "DeviceProfile",
+    "LinkProfile",
+    "Plan",
+    "StageTimes",
+    "TensorFact",
+    "input_image_shape",
+    "list_cuts",
+    "partition",
+    "read_plan",
+    "write_plan",
+]
+
+# These need ONNX; reading a plan does not.
+_LAZY = ("input_image_shape", "list_cuts", "partition")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module("isthmus.partitioner.api"), name)
+    raise AttributeError(f"module 'isthmus.partitioner' has no attribute {name!r}")

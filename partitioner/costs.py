@@ -1,0 +1,198 @@
+"""Measure what every node of a network costs on this machine.
+
+ONNX Runtime's profiler times kernels, but fusion leaves fewer kernels than there are nodes, and gives them
+other names. A
+kernel is therefore known by the tensor it makes: the nodes between two such tensors share the kernels between
+them, in proportion to what each costs unfused. The unfused times themselves are no prediction (up to 2.6
+times too long).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import ModelProto, NodeProto
+
+from isthmus.partitioner.execution import (
+    Feed,
+    backend_name,
+    host_name,
+    open_session,
+    random_feed,
+    session_options,
+    time_side_by_side,
+)
+from isthmus.partitioner.facts import CostTable
+from isthmus.partitioner.graph import FlowNode
+from isthmus.partitioner.model import Network
+
+_KERNEL = "_kernel_time"
+# Layout rewriting names a blocked kernel after the tensor it stands for.
+_BLOCKED = re.compile(r"(.+)_nchwc(?:_token_\d+)?")
+# Kernel times are whole microseconds; the mean of many is not.
+_MIN_RUNS, _MAX_RUNS = 12, 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A kernel that ran.
+
+    Attributes:
+        makes: The tensors it makes, in the optimised graph.
+        reads: The tensors it reads there.
+        stands_for: The tensors it makes by the names of the network, where it has such a name.
+        seconds: Mean of one run.
+    """
+
+    makes: tuple[str, ...]
+    reads: tuple[str, ...]
+    stands_for: tuple[str, ...]
+    seconds: float
+
+
+def measure_costs(network: Network, *, threads: int, budget_s: float) -> CostTable:
+    """Measure the node costs of `network` for a batch of one, in about `budget_s` seconds.
+
+    Args:
+        network: The network.
+        threads: Threads of one inference.
+        budget_s: Time to spend.
+
+    Raises:
+        InputError: If ONNX Runtime cannot run the network.
+    """
+    inputs = [network.shapes.fact(value.name) for value in network.proto.graph.input]
+    feed = random_feed(inputs, np.random.default_rng(0))
+    session = open_session(network.original, network.name, session_options(threads))
+    timing = time_side_by_side({"whole": lambda: session.run(None, feed)}, budget_s=budget_s / 2)["whole"]
+    runs = int(np.clip(budget_s / 4 / max(timing.median_s, 1e-6), _MIN_RUNS, _MAX_RUNS))
+    fused = _profile(network, feed, threads, runs, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)
+    plain = _profile(network, feed, threads, runs, onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    kernel_sum = sum(kernel.seconds for kernel in fused)
+    unfused = {name: kernel.seconds for kernel in plain for name in kernel.makes}
+    node_s = share_kernels(network.graph.nodes, fused, unfused)
+    total = sum(node_s.values())
+    # What runs between kernels is spread like the kernels themselves, so that head and tail add up to the
+    # whole.
+    scale = timing.median_s / total if total else 0.0
+    return CostTable(
+        host=host_name(),
+        backend=backend_name(),
+        threads=threads,
+        rounds=timing.rounds,
+        whole_s=timing.median_s,
+        whole_spread_s=timing.spread_s,
+        kernel_sum_s=kernel_sum,
+        node_s={key: seconds * scale for key, seconds in node_s.items()},
+    )
+
+
+def share_kernels(
+    nodes: Sequence[FlowNode], kernels: Sequence[Kernel], unfused_s: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the seconds of every node, by its key.
+
+    A kernel belongs to the first node downstream that makes a tensor both graphs know, and so does every
+    node: nodes and kernels that belong together share their time.
+
+    Args:
+        nodes: The network's nodes in a topological order.
+        kernels: The optimised graph's kernels in a topological order.
+        unfused_s: Seconds of each node run by itself, by the name of its first output; the shares are in this
+            proportion.
+    """
+    maker = {name: node.key for node in nodes for name in node.outputs}
+    group_of_kernel = _downstream(
+        [(kernel.makes, kernel.reads, kernel.stands_for) for kernel in kernels], maker
+    )
+    anchored = {maker[name] for kernel in kernels for name in kernel.stands_for if name in maker}
+    group_of_node = _downstream(
+        [(node.outputs, node.inputs, node.outputs if node.key in anchored else ()) for node in nodes], maker
+    )
+    kernel_s: dict[str, float] = {}
+    for kernel, group in zip(kernels, group_of_kernel, strict=True):
+        if group is not None:
+            kernel_s[group] = kernel_s.get(group, 0.0) + kernel.seconds
+    members: dict[str | None, list[str]] = {}
+    for node, group in zip(nodes, group_of_node, strict=True):
+        members.setdefault(group, []).append(node.key)
+    shares: dict[str, float] = {}
+    for group, keys in members.items():
+        seconds = kernel_s.get(group, 0.0) if group is not None else 0.0
+        weights = [unfused_s.get(key, 0.0) for key in keys]
+        total = sum(weights)
+        for key, weight in zip(keys, weights, strict=True):
+            shares[key] = seconds * (weight / total if total else 1 / len(keys))
+    return shares
+
+
+def _downstream(
+    steps: Sequence[tuple[Sequence[str], Sequence[str], Sequence[str]]], maker: Mapping[str, str]
+) -> list[str | None]:
+    """Return for each step (makes, reads, known as) the maker of the first known tensor at or after it."""
+    groups: list[str | None] = [None] * len(steps)
+    reader: dict[str, str] = {}
+    for index in range(len(steps) - 1, -1, -1):
+        makes, reads, known = steps[index]
+        own = next((maker[name] for name in known if name in maker), None)
+        groups[index] = own or next((reader[name] for name in makes if name in reader), None)
+        group = groups[index]
+        if group is not None:
+            # Going backwards, the last to be noted is the first to read.
+            reader.update(dict.fromkeys(reads, group))
+    return groups
+
+
+def _profile(
+    network: Network, feed: Feed, threads: int, runs: int, level: onnxruntime.GraphOptimizationLevel
+) -> list[Kernel]:
+    """Return the kernels of `network` at one optimisation level, with their mean seconds over `runs` runs."""
+    named = ModelProto()
+    named.CopyFrom(network.original)
+    for index, node in enumerate(named.graph.node):
+        node.name = f"node{index}"
+    with tempfile.TemporaryDirectory(prefix="isthmus-profile-") as folder:
+        options = session_options(threads)
+        options.graph_optimization_level = level
+        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = open_session(named, network.name, options)
+        for _ in range(runs):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_bytes())
+        optimised = onnx.load(options.optimized_model_filepath, load_external_data=False)
+    durations: dict[str, list[float]] = {}
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith(_KERNEL):
+            durations.setdefault(event["name"].removesuffix(_KERNEL), []).append(event["dur"] * 1e-6)
+    # Events of a subgraph's nodes are not in the top graph: their time is already in the node that holds it.
+    return [
+        Kernel(
+            makes=tuple(node.output),
+            reads=tuple(node.input),
+            stands_for=_network_names(node),
+            seconds=_steady_mean(durations[node.name]),
+        )
+        for node in optimised.graph.node
+        if node.name in durations
+    ]
+
+
+def _network_names(node: NodeProto) -> tuple[str, ...]:
+    blocked = _BLOCKED.fullmatch(node.name)
+    return (blocked[1], *node.output) if blocked else tuple(node.output)
+
+
+def _steady_mean(seconds: Sequence[float]) -> float:
+    """Return the mean without the first runs, which warm up, and the slowest tenth, which was disturbed."""
+    steady = sorted(seconds[2:])
+    return float(np.mean(steady[: max(1, len(steady) - len(steady) // 10)]))

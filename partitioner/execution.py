@@ -1,0 +1,160 @@
+"""Run ONNX graphs on this machine and time them side by side.
+
+Decides how a time is taken: warm sessions, contenders interleaved in rounds of changing order, medians with
+their interquartile range. Knows nothing of cuts.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from isthmus.partitioner.facts import TensorFact
+from isthmus.runtime.errors import InputError
+
+Feed = dict[str, NDArray[Any]]
+
+# One sample of a contender lasts at least this long, or the clock and the call would be measured as well.
+_SAMPLE_S = 0.002
+_MIN_ROUNDS, _MAX_ROUNDS = 9, 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds of one call: median and interquartile range over `rounds` samples."""
+
+    median_s: float
+    spread_s: float
+    rounds: int
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Return options for one sequential inference on `threads` threads that do not spin, fully optimised."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # Spinning threads look fast here and starve the process that shares the device.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def open_session(
+    model: ModelProto, name: str, options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
+    """Return a CPU session of `model`, called `name` in errors.
+
+    Raises:
+        InputError: If ONNX Runtime refuses the model.
+    """
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its errors share no base class but this one
+        raise InputError(f"{name}: ONNX Runtime cannot load it: {_reason(error)}") from None
+
+
+def run(session: onnxruntime.InferenceSession, feed: Feed, name: str) -> Feed:
+    """Run `session` once on those of the tensors in `feed` that it takes; return its outputs by name.
+
+    Raises:
+        InputError: If ONNX Runtime fails on it.
+    """
+    wanted = {value.name: feed[value.name] for value in session.get_inputs()}
+    names = [value.name for value in session.get_outputs()]
+    try:
+        return dict(zip(names, session.run(names, wanted), strict=True))
+    except Exception as error:  # as above
+        raise InputError(f"{name}: ONNX Runtime cannot run it: {_reason(error)}") from None
+
+
+def random_feed(inputs: Sequence[TensorFact], rng: np.random.Generator, *, batch: int = 1) -> Feed:
+    """Return a random value for each input, its first dimension set to `batch`.
+
+    Pixels for uint8, a standard normal for floats, 0 and 1 for other types (an index that is always in
+    range).
+    """
+    feed: Feed = {}
+    for fact in inputs:
+        assert fact.shape is not None, "a network's inputs have known shapes"
+        shape = (batch, *fact.shape[1:])
+        kind = np.dtype(fact.dtype)
+        if kind == np.uint8:
+            feed[fact.name] = rng.integers(0, 256, shape).astype(kind)
+        elif np.issubdtype(kind, np.floating):
+            feed[fact.name] = rng.standard_normal(shape).astype(kind)
+        else:
+            feed[fact.name] = rng.integers(0, 2, shape).astype(kind)
+    return feed
+
+
+def time_side_by_side(calls: Mapping[str, Callable[[], object]], *, budget_s: float) -> dict[str, Timing]:
+    """Time every call in interleaved rounds for about `budget_s` seconds.
+
+    Interleaving gives each contender its share of every disturbance; one after the other, a passing one would
+    be charged to whoever ran then. The order rotates, so that nobody always follows the same neighbour's
+    cache. The slower half of the rounds is set aside, for all contenders alike: the machine was busy then.
+    """
+    repeats, pass_s = {}, 0.0
+    for name, call in calls.items():
+        call()
+        call()
+        once = max(_clock(call, 1), 1e-9)
+        repeats[name] = max(1, round(_SAMPLE_S / once))
+        pass_s += once * repeats[name]
+    rounds = int(min(max(budget_s / pass_s, _MIN_ROUNDS), _MAX_ROUNDS))
+    names = list(calls)
+    samples: list[dict[str, float]] = []
+    for index in range(rounds):
+        shift = index % len(names)
+        order = names[shift:] + names[:shift]
+        samples.append({name: _clock(calls[name], repeats[name]) for name in order})
+    quiet = sorted(samples, key=lambda sample: sum(sample[name] * repeats[name] for name in names))
+    kept = quiet[: (rounds + 1) // 2]
+    return {name: summarise([sample[name] for sample in kept]) for name in names}
+
+
+def summarise(samples: Sequence[float]) -> Timing:
+    """Return median and interquartile range of `samples` (seconds)."""
+    low, middle, high = np.percentile(samples, [25, 50, 75])
+    return Timing(median_s=float(middle), spread_s=float(high - low), rounds=len(samples))
+
+
+def host_name() -> str:
+    """Return what this machine's processor is, and how many of them it may use."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Model"):
+                model = value.strip()
+                break
+    return f"{model}, {os.cpu_count()} cores, {platform.machine()}"
+
+
+def backend_name() -> str:
+    """Return what runs the graphs here."""
+    return f"ONNX Runtime {onnxruntime.__version__}, CPUExecutionProvider"
+
+
+def _clock(call: Callable[[], object], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
