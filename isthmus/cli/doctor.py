@@ -107,8 +107,8 @@ def _print(result: dict[str, Any]) -> None:
         lines.append(
             (
                 "golden",
-                f"{golden['payloads']} payloads bit for bit; {golden['symbols_off']:.3%} of symbols one level "
-                f"off; outputs within {golden['output_error']:.1g} of their range",
+                f"{golden['payloads']} payloads bit for bit; {golden['symbols_off']:.3%} of symbols one "
+                f"level off; outputs within {golden['output_error']:.1g} of their range",
             )
         )
     for name, text in lines:
