@@ -1,7 +1,7 @@
 """Isthmus: an edge and split-computing runtime.
 
-The public API; everything else may change. Names load on first use, so that `import isthmus` needs neither torch nor
-onnx.
+The public API; everything else may change. Names load on first use, so that `import isthmus` needs neither torch
+nor onnx.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ _PUBLIC = {
     "read_events": "isthmus.runtime.events",
 }
 
-__all__ = ["Bundle", "OperatingPoint", "__version__", "load_bundle", "load_dataset", "partition", "read_events"]
+__all__ = [
+    "Bundle",
+    "OperatingPoint",
+    "__version__",
+    "load_bundle",
+    "load_dataset",
+    "partition",
+    "read_events",
+]
 
 
 def __getattr__(name: str) -> Any:
