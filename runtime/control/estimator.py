@@ -21,8 +21,8 @@ _STALL_S = 0.3
 _STALL_FACTOR = 8.0
 # The oldest frame overdue by this much: the link is dead until something arrives.
 OUTAGE_S = 1.0
-# Errors beyond these do not help to predict. One far above the belief is a short busy time badly measured, and
-# to hope for its repetition fills the queue (on recorded 3G and LTE the regret rises by half without it).
+# Errors beyond these do not help to predict: one far above the belief is a short busy time badly measured, and
+# to hope for its repetition fills the queue.
 _LOWEST_RESIDUAL, _HIGHEST_RESIDUAL = -1.5, 0.7
 
 

@@ -55,6 +55,11 @@ class RateTrace:
         """Bytes per second, averaged over one pass."""
         return self.bytes_per_loop / self.duration_s
 
+    @property
+    def peak_rate(self) -> float:
+        """The highest rate, in bytes per second."""
+        return max(self._rates)
+
     def segments(self) -> list[tuple[float, float]]:
         """Return (start in seconds, bytes per second) of every segment of one pass."""
         return list(zip(self._starts_s, self._rates, strict=True))
