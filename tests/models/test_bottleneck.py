@@ -1,0 +1,80 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from isthmus.models.bottleneck import Decoder, ExitHead, SlimEncoder, materialise_encoder, plane_doublings
+from isthmus.models.config import SplitConfig
+from isthmus.models.network import SplitNetwork
+from isthmus.runtime.errors import GateError, PlanError
+
+
+def test_every_width_emits_all_channels(calibrated: SplitNetwork) -> None:
+    x = torch.randn(3, 1, 16, 16)
+    shapes = [calibrated.encoder(x, index).shape for index in range(4)]
+    assert shapes == [(3, 8, 4, 4)] * 4
+
+
+def test_narrower_encoders_compute_less(make_config: Callable[..., SplitConfig]) -> None:
+    encoder = SlimEncoder(make_config(encoder=((32, 1), (32, 1))))
+    sizes = [
+        sum(weight.sliced(index).numel() for weight in encoder.modules() if hasattr(weight, "sliced"))
+        for index in range(4)
+    ]
+    assert sizes == sorted(set(sizes))
+    assert sizes[3] > 10 * sizes[0]
+
+
+@pytest.mark.parametrize("width_index", range(4))
+def test_a_materialised_encoder_is_the_same_function(calibrated: SplitNetwork, width_index: int) -> None:
+    x = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = calibrated.encoder(x, width_index)
+        plain = materialise_encoder(calibrated.encoder, width_index)
+        found = plain(x)
+    assert wanted.std() > 0.1
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in plain.modules())
+
+
+def test_materialising_an_uncalibrated_width_is_refused(make_network: Callable[..., SplitNetwork]) -> None:
+    with pytest.raises(GateError, match="calibrate"):
+        materialise_encoder(make_network().encoder, 0)
+
+
+def test_private_gains_make_widths_differ_in_the_projection_only(calibrated: SplitNetwork) -> None:
+    assert not torch.equal(calibrated.encoder.gain[0], calibrated.encoder.gain[1])
+    assert not torch.equal(calibrated.encoder.bias[0], calibrated.encoder.bias[1])
+
+
+@pytest.mark.parametrize(
+    ("cut", "doublings", "shape"),
+    [("stage1", 1, (16, 8, 8)), ("stage2", 0, (32, 4, 4)), ("stage3", -1, (64, 2, 2))],
+)
+def test_the_decoder_reaches_every_plane(
+    make_config: Callable[..., SplitConfig], cut: str, doublings: int, shape: tuple[int, int, int]
+) -> None:
+    config = make_config(cut=cut)
+    assert plane_doublings(config) == doublings
+    features = Decoder(config)(torch.randn(2, 8, 4, 4))
+    assert features.shape == (2, *shape)
+    assert features.min() >= 0  # every stage ends in a ReLU
+
+
+def test_a_signed_cut_gets_signed_features(make_config: Callable[..., SplitConfig]) -> None:
+    config = make_config(cut="stage2.1")  # after BatchNorm, before ReLU
+    assert not config.non_negative
+    assert Decoder(config)(torch.randn(2, 8, 4, 4)).min() < 0
+
+
+def test_a_plane_out_of_reach_is_refused(make_config: Callable[..., SplitConfig]) -> None:
+    config = make_config()
+    values = {**config.to_dict(), "cut_shape_chw": (32, 3, 3)}
+    with pytest.raises(PlanError, match="'stage2' is 3x3: no power of two"):
+        plane_doublings(SplitConfig.from_dict(values))
+
+
+def test_the_exit_answers_from_the_latent(make_config: Callable[..., SplitConfig]) -> None:
+    logits = ExitHead(make_config())(torch.randn(5, 8, 4, 4))
+    assert logits.shape == (5, 4)
+    assert logits.std() > 0
