@@ -36,6 +36,8 @@ from isthmus.runtime.session import FullJitter, RunSummary, Session
 _LINK_EVERY_S = 1.0
 # Frames in flight when a run ends get what remains until their deadline, and this much more.
 _GRACE_S = 0.5
+# A device's answer within this share of the deadline is given whatever the policy says.
+_NEXT_TO_NOTHING = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +182,8 @@ class Agent:
     async def _capture(self) -> None:
         period_s = 1.0 / self._config.fps
         due_s = time.monotonic()
-        end_s = due_s + (self._config.duration_s or math.inf)
+        # Sums of periods are not exact, and a frame due at the very end would be one too many.
+        end_s = due_s + (self._config.duration_s or math.inf) - 1e-6
         frames = self._config.frames or math.inf
         while not self._stopping and self._session.captured < frames and due_s < end_s:
             now_s = time.monotonic()
@@ -228,14 +231,24 @@ class Agent:
             return
         encoded = await on_thread(self._device.encode, image, point, self._flight.as_payload)
         self._session.computed(frame, head_s=encoded.head_s, encode_s=encoded.encode_s)
-        standby = Standby(
-            image_hwc=image,
-            latent_chw=encoded.latent_chw,
-            fallback=decision.fallback,
-            fallback_s=decision.fallback_s,
-        )
-        if self._guard.watch(frame, standby):
+        if self._guard.watch(frame, self._standby(decision, image, encoded.latent_chw)):
             self._flight.launch(frame, encoded, send=self._uplink.send)
+
+    def _standby(
+        self, decision: Decision, image: NDArray[np.uint8], latent_chw: NDArray[np.uint8]
+    ) -> Standby:
+        """Return how the device would answer: as the policy says, or else as well as it can.
+
+        A policy may rather wait for the server than stop waiting early. But once the server is known not to
+        answer any answer is better than none, and one that takes next to no time costs no waiting.
+        """
+        fallback, seconds, timed = decision.fallback, decision.fallback_s, True
+        if fallback is None:
+            fallback, seconds = self._device.quickest()
+            timed = seconds <= _NEXT_TO_NOTHING * self._config.deadline_s
+        return Standby(
+            image_hwc=image, latent_chw=latent_chw, fallback=fallback, fallback_s=seconds, timed=timed
+        )
 
     def _decide(self, frame: int) -> Decision:
         now_s = time.monotonic()

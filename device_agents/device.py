@@ -69,10 +69,13 @@ class Device:
         self._zero_points = np.array(bundle.manifest.latent.zero_points, np.uint8).reshape(-1, 1, 1)
         self._encode = RecentMedian()
 
-    @property
-    def can_answer(self) -> bool:
-        """Whether the bundle lets this device answer a frame by itself."""
-        return self._bank.exit_s is not None or self._bank.local_s is not None
+    def quickest(self) -> tuple[Fallback | None, float]:
+        """Return the soonest way for the device to answer a frame whose latent is there, and its seconds."""
+        if self._bank.exit_s is not None:
+            return "exit", self._bank.exit_s
+        if self._bank.local_s is not None:
+            return "local", self._bank.local_s
+        return None, 0.0
 
     def state(self, *, server_s: float) -> DeviceState:
         """Return what computing costs now; `server_s` is what the server's part has taken lately."""

@@ -37,12 +37,15 @@ class Standby:
         latent_chw: Its latent, all channels.
         fallback: Which answer; None: the bundle has none.
         fallback_s: Seconds it takes.
+        timed: Whether to give it when the deadline draws near; otherwise only when it is certain that the
+            server will not answer.
     """
 
     image_hwc: NDArray[np.uint8]
     latent_chw: NDArray[np.uint8]
     fallback: Fallback | None
     fallback_s: float
+    timed: bool = True
 
 
 class Guard:
@@ -62,7 +65,7 @@ class Guard:
         self._device = device
         self._crew = crew
         self._on_end = on_end
-        self._standby: dict[int, Standby] = {}
+        self._watched: dict[int, tuple[Standby, float]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="guard")
         self._slack = RecentMaximum(_MARGIN_S)
         self._timer: asyncio.TimerHandle | None = None
@@ -74,10 +77,11 @@ class Guard:
 
     def watch(self, frame: int, standby: Standby) -> bool:
         """Watch over `frame`, which is about to be queued for the server; False if it has ended already."""
-        answer_s = None if standby.fallback is None else standby.fallback_s + self.margin_s
-        if not self._session.queue(frame, answer_s=answer_s):
+        answer_s = standby.fallback_s + self.margin_s
+        timed = standby.timed and standby.fallback is not None
+        if not self._session.queue(frame, answer_s=answer_s if timed else None):
             return False
-        self._standby[frame] = standby
+        self._watched[frame] = (standby, self._session.deadline_of(frame) - answer_s)
         self._arm()
         return True
 
@@ -89,7 +93,7 @@ class Guard:
     def end(self, event: FrameEvent | None) -> None:
         """Pass on the end of a frame that was watched; None (it had ended before) is passed over."""
         if event is not None:
-            self._standby.pop(event.frame, None)
+            self._watched.pop(event.frame, None)
             self._on_end(event)
 
     def close(self) -> None:
@@ -100,14 +104,15 @@ class Guard:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _answer(self, frame: int) -> None:
-        standby = self._standby[frame]
+        standby, due_s = self._watched[frame]
+        now_s = time.monotonic()
         if standby.fallback is None:
-            self.end(self._session.drop(frame, time.monotonic(), "the device has no answer"))
+            self.end(self._session.drop(frame, now_s, "the device has no answer"))
         else:
-            self._crew.start(self._compute(frame, standby, standby.fallback))
+            # A timer that fired late is part of what the next margin must allow for.
+            self._crew.start(self._compute(frame, standby, standby.fallback, min(now_s, due_s)))
 
-    async def _compute(self, frame: int, standby: Standby, kind: Fallback) -> None:
-        asked_s = time.monotonic()
+    async def _compute(self, frame: int, standby: Standby, kind: Fallback, asked_s: float) -> None:
         answer, compute_s = await asyncio.get_running_loop().run_in_executor(
             self._thread, self._device.answer, kind, standby.image_hwc, standby.latent_chw
         )

@@ -166,6 +166,11 @@ class ScriptedServer:
         return reply if isinstance(reply, list) else [reply]
 
 
+@pytest.fixture(scope="session")
+def scripted_server_class() -> type[ScriptedServer]:
+    return ScriptedServer
+
+
 @pytest.fixture
 async def scripted_server() -> AsyncIterator[Callable[..., Any]]:
     """Return `await serve(**fields)`, which starts a ScriptedServer and stops it when the test ends."""

@@ -1,6 +1,7 @@
 """Whole runs in one process: a real bundle, real sessions, a real server on loopback that behaves as told."""
 
 import asyncio
+import dataclasses
 import time
 from pathlib import Path
 
@@ -336,3 +337,19 @@ def test_plain_latents_cost_the_same_at_every_point(tiny):
     assert {record.bytes_mean for record in table.records} == {64.0}
     assert [record.utility for record in table.records] == [r.utility for r in tiny.points.records]
     assert {record.bytes_max for record in tiny.points.records} != {64}
+
+
+@pytest.mark.parametrize("way", ["failed", "silent"])
+async def test_a_device_that_can_answer_does_even_where_the_policy_names_no_fallback(
+    launch, account, scripted_server, replies, exit_only, monkeypatch, way
+):
+    server = await scripted_server(reply=replies[way])
+    agent, task, path = launch(exit_only, server.address, frames=20)
+    decide = agent._decide
+    monkeypatch.setattr(
+        agent, "_decide", lambda frame: dataclasses.replace(decide(frame), fallback=None, fallback_s=0.0)
+    )
+    await asyncio.wait_for(task, 5)
+    _, _, _, end = account(path)
+    assert end.outcomes["exit"] + end.outcomes["late"] == 20
+    assert end.outcomes["late"] <= 3

@@ -132,3 +132,18 @@ async def test_a_frame_that_ended_meanwhile_is_not_watched(guarded):
     session.take()
     session.close(time.monotonic(), "the run ended")
     assert guard.watch(frame, _standby()) is False
+
+
+async def test_an_untimed_answer_waits_for_certainty(guarded, eventually):
+    session, guard, device, ended = guarded
+    frame, _ = session.capture(time.monotonic())
+    session.take()
+    blank = np.zeros((1, 1, 1), np.uint8)
+    standby = Standby(image_hwc=blank, latent_chw=blank, fallback="local", fallback_s=0.03, timed=False)
+    assert guard.watch(frame, standby)
+    await asyncio.sleep(DEADLINE_S)
+    assert device.asked == []
+    guard.recall(frame, "the server says failed")
+    await eventually(lambda: ended)
+    # Too late to count, but an answer all the same.
+    assert (ended[0].outcome, ended[0].answer) == ("late", 2)
