@@ -1,5 +1,8 @@
 """Requests and statuses as a client sees them: every refusal with its exact status and message."""
 
+import struct
+import zlib
+
 import grpc
 import numpy as np
 import pytest
@@ -161,27 +164,37 @@ async def test_a_refused_request_has_its_exact_status(tiny_server, samples, make
     assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode[status], message)
 
 
-def _huge(payload):
-    """Claim a latent of 65,535 channels, 65,535 by 65,535."""
-    return payload[:8] + b"\xff" * 8 + payload[16:]
+def _claiming(payload, channels, height, width):
+    """Return `payload` with another shape in its header and the checksum of that header."""
+    header = bytearray(payload[:24])
+    struct.pack_into("<H", header, 6, channels)
+    struct.pack_into("<HH", header, 16, height, width)
+    checksum = struct.pack("<I", zlib.crc32(payload[28:], zlib.crc32(header)))
+    return bytes(header) + checksum + payload[28:]
 
 
 HOSTILE = [
-    (lambda payload: b"", "empty"),
-    (lambda payload: payload[:-1], "truncated"),
-    (lambda payload: b"XXXX" + payload[4:], "other magic"),
-    (lambda payload: payload[:-1] + bytes([payload[-1] ^ 1]), "flipped bit"),
-    (_huge, "huge sizes"),
-    (lambda payload: payload + b"\0" * 9, "trailing bytes"),
+    (lambda payload: b"", "0 bytes, but a header has 28"),
+    (lambda payload: payload[:-1], "truncated: "),
+    (lambda payload: payload + b"\0", "has trailing bytes: "),
+    (lambda payload: b"XXXX" + payload[4:], "starts with 5858, not 6953; "),
+    (lambda payload: payload[:-1] + bytes([payload[-1] ^ 1]), "CRC-32 is "),
+    (
+        # 256 TiB: refused by its header, before anything of that size is allocated.
+        lambda payload: _claiming(payload, 65535, 65535, 65535),
+        "latent 65535×65535×65535 does not fit this model's 4×4×4",
+    ),
+    (lambda payload: _claiming(payload, 5, 4, 4), "latent 5×4×4 does not fit this model's 4×4×4"),
+    (lambda payload: _claiming(payload, 4, 4, 5), "latent 4×4×5 does not fit this model's 4×4×4"),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "name"), HOSTILE, ids=[name for _, name in HOSTILE])
-async def test_a_hostile_payload_is_invalid_and_says_why_in_one_line(tiny_server, samples, spoil, name):
+@pytest.mark.parametrize(("spoil", "reason"), HOSTILE, ids=[reason for _, reason in HOSTILE])
+async def test_a_hostile_payload_is_invalid_and_says_why_in_one_line(tiny_server, samples, spoil, reason):
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await tiny_server.stub.ModelInfer(_payload(spoil(samples.payload(0))))
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert refused.value.details().startswith("item 0: payload: ")
+    assert refused.value.details().startswith(f"item 0: payload: {reason}")
     assert "\n" not in refused.value.details()
     # The server goes on, and the frame's place in the queue was given back.
     answer = parse_answer(await tiny_server.stub.ModelInfer(_payload(samples.payload(0))))
