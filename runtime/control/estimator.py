@@ -21,9 +21,14 @@ _STALL_S = 0.3
 _STALL_FACTOR = 8.0
 # The oldest frame overdue by this much: the link is dead until something arrives.
 OUTAGE_S = 1.0
-# Errors beyond these do not help to predict: one far above the belief is a short busy time badly measured, and
-# to hope for its repetition fills the queue.
+# Errors beyond these do not help to predict: one far above the belief is a short busy time badly measured,
+# and to hope for its repetition fills the queue.
 _LOWEST_RESIDUAL, _HIGHEST_RESIDUAL = -1.5, 0.7
+
+
+# What one message with a payload costs beyond it: about 70 bytes of names, id and budget, and 43 of gRPC and
+# HTTP/2 (prefix, frame header, the pings and window updates that answers call for). A test measures it.
+DEFAULT_OVERHEAD_BYTES = 112
 
 
 @dataclass(slots=True)
@@ -40,11 +45,13 @@ class LinkEstimator:
     to 0 after `OUTAGE_S`. A delivery that ends an outage tells when, not how fast: the rate is unknown again.
     """
 
-    def __init__(self, *, overhead_bytes: int = 0, window: int = 6, residuals: int = 60) -> None:
+    def __init__(
+        self, *, overhead_bytes: int = DEFAULT_OVERHEAD_BYTES, window: int = 6, residuals: int = 60
+    ) -> None:
         """Start without evidence.
 
         Args:
-            overhead_bytes: What the wire adds to each payload (HTTP/2 and message framing).
+            overhead_bytes: What the wire adds to each payload; add the IP and TCP headers on a real link.
             window: Deliveries that make the rate.
             residuals: Prediction errors kept.
         """

@@ -13,8 +13,8 @@ import socket
 from isthmus.runtime.links.shaper import Shaper
 from isthmus.runtime.links.trace import RateTrace
 
-# What one connection may have waiting in front of the bucket: the peak rate over this time, enough that it never
-# runs dry between two wake-ups, little enough that a sender soon feels a slow link.
+# What one connection may have waiting in front of the bucket: the peak rate over this time, enough that it
+# never runs dry between two wake-ups, little enough that a sender soon feels a slow link.
 _ROOM_S = 0.02
 _LEAST_ROOM, _LARGEST_ROOM = 4_096, 1 << 20
 # The loopback's segments of 64 KiB would not fit such a buffer, and its sender would wait for a timer.

@@ -13,8 +13,8 @@ from isthmus.runtime.units import parse_duration_s, parse_rate_bytes_per_s
 OUTAGE_PHASES = (
     (4.0, 20_000.0),
     (2.5, 10_000.0),
-    (2.5, 5_500.0),
-    (2.5, 3_000.0),
+    (2.5, 6_000.0),
+    (2.5, 4_000.0),
     (2.0, 12_000.0),
     (3.5, 0.0),
     (3.0, 18_000.0),
