@@ -94,9 +94,11 @@ class Inquiry:
                 for index in range(len(plain))
             ]
         answers = np.full(len(requests), -1, dtype=np.int64)
-        run = self._stream if self._capability.stream else self._calls
         try:
-            await run(requests, answers)
+            if self._capability.stream:
+                await self._stream(requests, answers)
+            else:
+                await self._calls(requests, answers)
         except grpc.aio.AioRpcError as error:
             raise self._deliberate(error) from None
         return answers
@@ -119,6 +121,13 @@ class Inquiry:
                     raise PeerError(f"server {self._server} ended the stream early; see its log")
                 self._note(parse_stream_answer(message), answers)
                 room.release()
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.INTERNAL:
+                # A write into a stream that has just been refused hides the server's reason behind gRPC's own
+                # error: ask about the first frame again, by itself.
+                waiting = int(np.flatnonzero(answers < 0)[0])
+                await self._calls(requests[waiting : waiting + 1], answers)
+            raise
         finally:
             call.cancel()
             writer.cancel()
