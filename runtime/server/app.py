@@ -173,6 +173,7 @@ async def run_until(
     """
     on_ready(await server.start())
     await stops.get()
+    log.info("stopping: no new frames are taken, accepted ones are answered")
     draining = asyncio.create_task(server.drain())
     again = asyncio.create_task(stops.get())
     await asyncio.wait([draining, again], return_when=asyncio.FIRST_COMPLETED)

@@ -8,6 +8,7 @@ its own, never on the event loop; everything else here runs on the loop, so noth
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ from isthmus.runtime.server.backend import TailBackend
 from isthmus.runtime.server.deadline_queue import DeadlineQueue
 from isthmus.runtime.server.latents import assemble
 from isthmus.runtime.server.load import LoadMeter
+
+log = logging.getLogger("isthmus.server")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +144,7 @@ class Batcher:
         if fault is None:
             self._hand_out(batch, done.result())
         else:
+            log.error("a batch of %d frames failed: %s", len(batch), fault)
             for frame in batch:
                 if not frame.result.done():
                     frame.result.set_exception(fault)

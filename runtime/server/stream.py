@@ -9,12 +9,15 @@ a stream cannot be trusted.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator
 
-from isthmus.runtime.errors import DrainingError, IsthmusError, PeerError
+from isthmus.runtime.errors import BackendError, DrainingError, IsthmusError, PeerError
 from isthmus.runtime.server.service import TailService, outcome_of
 from isthmus.runtime.wire import answer_response, oip, parse_request, refusal_response
+
+log = logging.getLogger("isthmus.server")
 
 
 class FrameStream:
@@ -85,6 +88,9 @@ class FrameStream:
                 self.fault = self.fault or error
                 self.stop_reading()
             message = _refusal(request, error)
+        except Exception:  # our bug; a frame that is never answered would hide it from the client
+            log.exception("frame %r of model %r", request.id, request.model_name)
+            message = _refusal(request, BackendError("internal error; see the server's log"))
         else:
             output = self._service.model(request.model_name).backend.output
             message = oip.ModelStreamInferResponse(

@@ -164,3 +164,21 @@ async def test_a_client_that_leaves_takes_its_waiting_frames_along(gated, backen
     backend.let(2)
     await other
     assert [batch[:, 0, 0, 0].tolist() for batch in backend.batches] == [[1], [5]]
+
+
+async def test_a_bug_of_ours_fails_its_frame_and_is_logged(gated, backend, caplog):
+    call = gated.stub.ModelStreamInfer()
+    backend.fault = TypeError("a bug")
+    backend.let(2)
+    await call.write(_frame("1"))
+    failed = parse_stream_answer(await call.read())
+    assert (failed.frame_id, failed.outcome, failed.error) == (
+        "1",
+        "failed",
+        "internal error; see the server's log",
+    )
+    assert "TypeError: a bug" in caplog.text
+    backend.fault = None
+    await call.write(_frame("2"))
+    assert parse_stream_answer(await call.read()).outcome == "ok"
+    call.cancel()
