@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,3 +38,28 @@ def tiny_bundle(make_tiny_bundle: Callable[..., Path], tmp_path_factory: pytest.
 def tiny_images(tiny_bundle_module: ModuleType) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return 48 images uint8 [48,16,16,1] and their labels int64 [48], of the task the tiny bundle solves."""
     return tiny_bundle_module.draw_images(np.random.default_rng(7), 48)
+
+
+@pytest.fixture(scope="session")
+def synthetic_run_module() -> ModuleType:
+    """Return the module `tests/synthetic_run.py`, which writes the logs of a made-up run."""
+    spec = importlib.util.spec_from_file_location(
+        "synthetic_run", Path(__file__).with_name("synthetic_run.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def write_synthetic_run(synthetic_run_module: ModuleType) -> Callable[..., Any]:
+    """Return `write_run(folder, **options)`, which writes the folder of a made-up run."""
+    return synthetic_run_module.write_run
+
+
+@pytest.fixture(scope="session")
+def synthetic_run(write_synthetic_run: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a made-up run with an outage: `folder`, `frames`, `outcomes`. The session shares it."""
+    return write_synthetic_run(tmp_path_factory.mktemp("synthetic") / "run", deadline_s=0.09)

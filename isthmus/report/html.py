@@ -34,6 +34,8 @@ def write_report(runs: Sequence[RunLog], path: Path) -> None:
         InputError: If the file cannot be written.
         MissingExtraError: If matplotlib is not installed.
     """
+    if not path.absolute().parent.is_dir():  # said before the work, not after it
+        raise InputError(f"{path}: its folder does not exist; make it or choose another --out file")
     page = render_page(runs)
     partial = path.with_name(path.name + ".partial")
     try:

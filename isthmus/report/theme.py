@@ -35,9 +35,9 @@ COLOURS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
         "w3": ("#3a1f8a", "#7d6af2"),
         "head": ("#1f4ea1", "#4a97e6"),
         "encode": ("#d6b129", "#fbcf05"),
-        "network": ("#8497ad", "#dfe8f0"),
-        "queue": ("#7a1e35", "#b9606a"),
-        "compute": ("#148a4a", "#7fc8a8"),
+        "network": ("#8497ad", "#a3b1c0"),
+        "queue": ("#7a1e35", "#c2566d"),
+        "compute": ("#148a4a", "#9df0cd"),
         "rest": ("#dbe3ea", "#3d454e"),
     }
 )

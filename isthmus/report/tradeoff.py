@@ -120,7 +120,8 @@ def _paint_rings(panel: Axes, spots: list[_Spot], summary: Summary) -> None:
         # Area, not radius, stands for the count: that is how people read a disc.
         radius_px = max(_RING_PX[0], _RING_PX[1] * float(np.sqrt(sent[spot.point] / most)))
         panel.plot(
-            spot.payload_bytes, spot.accuracy, marker="o", markersize=2 * radius_px, markerfacecolor="none",
+            spot.payload_bytes, spot.accuracy, color=light("ink"), linestyle="none", marker="o",
+            markersize=2 * radius_px, markerfacecolor="none",
             markeredgecolor=light("ink"), markeredgewidth=1.3, clip_on=False, zorder=4,
         )  # fmt: skip
 
