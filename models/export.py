@@ -37,7 +37,7 @@ from isthmus.runtime.bundle import (
 from isthmus.runtime.bundle.networks import BundleNetworks, open_networks
 from isthmus.runtime.codecs import FrequencyTables
 from isthmus.runtime.datasets import ImageSet, hold_out, spread
-from isthmus.runtime.errors import InputError
+from isthmus.runtime.errors import ArtifactError, InputError
 from isthmus.runtime.golden import verify, write_golden
 
 CODECS = ("rans", "raw", "bitshuffle-lz4")
@@ -81,6 +81,7 @@ def export_bundle(
     Raises:
         InputError: If images do not fit the network, or `out` is taken.
         GateError: If an exported file does not compute what torch does.
+        ArtifactError: If `facts` contradict themselves.
     """
     say = progress or (lambda _what: None)
     config = network.config
@@ -89,7 +90,7 @@ def export_bundle(
         if images is not None:
             images.check_fits(shape, config.labels)
     manifest = _manifest(network, name or default_name(config.model))
-    fitting, measured = _split(train, calibration, int((facts or {}).get("held_out", 0)))
+    fitting, measured = _split(train, calibration, (facts or {}).get("held_out", "0"))
     with staged_directory(out) as root:
         modules = write_graphs(network, root, local=local, progress=say)
         networks, timed = (
@@ -161,12 +162,14 @@ def _manifest(network: SplitNetwork, name: str) -> Manifest:
     )
 
 
-def _split(train: ImageSet, calibration: ImageSet | None, held_out: int) -> tuple[ImageSet, ImageSet]:
+def _split(train: ImageSet, calibration: ImageSet | None, held_out: str) -> tuple[ImageSet, ImageSet]:
     """Return the images for the frequency tables and those for the utilities."""
+    if not held_out.isdecimal():
+        raise ArtifactError(f"the checkpoint says it held {held_out!r} images out, not a number; train again")
     if calibration is not None:
         fitting, measured = train, calibration
-    elif held_out:
-        fitting, measured = hold_out(train, held_out)
+    elif int(held_out):
+        fitting, measured = hold_out(train, int(held_out))
     else:
         fitting, measured = hold_out(train)
         measured = measured.subset(np.arange(len(measured)), name=f"{measured.name}, seen in training")

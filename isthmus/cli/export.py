@@ -51,15 +51,13 @@ def command(
     training images, the utilities that policies read are measured on images held out of training; 'isthmus
     eval' gives the accuracy on test images.
     """
-    from isthmus.models.checkpoint import load_checkpoint, read_checkpoint
+    from isthmus.models.checkpoint import CHECKPOINT_NAME, load_checkpoint, read_checkpoint
     from isthmus.models.export import export_bundle
-    from isthmus.models.run_state import CHECKPOINT
     from isthmus.runtime.datasets import ImageSet, load_dataset
 
     started = time.monotonic()
-    if checkpoint.is_dir():
-        checkpoint = checkpoint / CHECKPOINT
-    network = load_checkpoint(checkpoint, weights=weights)
+    file = checkpoint / CHECKPOINT_NAME if checkpoint.is_dir() else checkpoint
+    network, facts = load_checkpoint(file, weights=weights), read_checkpoint(file)["facts"]
     size = (network.config.input_height, network.config.input_width)
 
     def load(spec: str, split: Any) -> ImageSet:
@@ -77,7 +75,7 @@ def command(
             test=test_images,
             calibration=calibration_images,
             name=name,
-            facts=read_checkpoint(checkpoint)["facts"],
+            facts=facts,
             local=local,
             threads=threads,
             progress=lambda what: status.update(f"exporting: {what}"),

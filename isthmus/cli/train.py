@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from isthmus.cli._common import JsonFlag, console
-from isthmus.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,8 +53,13 @@ def command(
     std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     augment: Annotated[Augment | None, typer.Option(help="Shifts are up to an eighth of the image.")] = None,
     validation: Annotated[
-        int, typer.Option(min=0, help="Training images held out for each epoch's line.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Training images held out, on which 'isthmus export' measures what policies read; if given, "
+            "measured each epoch too [default: an eighth, at most 1000].",
+        ),
+    ] = None,
     precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the CPU has it.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
     max_minutes: Annotated[float | None, typer.Option(min=0.01, help="End by then, annealed.")] = None,
@@ -113,7 +117,8 @@ def command(
     )
     if threads is not None:
         torch.set_num_threads(threads)
-    teacher = _teacher(model, weights, images, (teacher_epochs, seed, resume), out_dir, normalisation)
+    trained, held_out = _hold_out(images, validation)
+    teacher = _teacher(model, weights, trained, (teacher_epochs, seed, resume), out_dir, normalisation)
     config = design(
         model,
         teacher,
@@ -129,13 +134,14 @@ def command(
     _train(
         config,
         teacher,
-        images,
+        trained,
+        held_out,
         tests,
         settings,
         out_dir=out_dir,
         resume=resume,
         max_minutes=max_minutes,
-        validation=validation,
+        each_epoch=validation is not None,
         with_teacher=not no_teacher,
         as_json=as_json,
     )
@@ -144,14 +150,15 @@ def command(
 def _train(
     config: SplitConfig,
     teacher: nn.Module,
-    images: ImageSet,
+    trained: ImageSet,
+    held_out: ImageSet | None,
     tests: ImageSet | None,
     settings: TrainSettings,
     *,
     out_dir: Path,
     resume: bool,
     max_minutes: float | None,
-    validation: int,
+    each_epoch: bool,
     with_teacher: bool,
     as_json: bool,
 ) -> None:
@@ -165,9 +172,8 @@ def _train(
     # The bottleneck's first weights depend on the seed alone, not on whether the teacher was trained here.
     torch.manual_seed(settings.seed)
     network = SplitNetwork(config, teacher)
-    trained, held_out = _hold_out(images, validation, settings.seed)
     with TrainingBar("training the bottleneck", out_dir) as bar:
-        if held_out is not None:
+        if held_out is not None and each_epoch:
             bar.hold_out(network, trained, held_out)
         result = train_bottleneck(
             network,
@@ -182,6 +188,7 @@ def _train(
     facts = {
         "command": shlex.join(["isthmus", *sys.argv[1:]]),
         "data": f"{trained.name}, {len(trained)} images",
+        "held_out": str(0 if held_out is None else len(held_out)),
         "seconds": f"{result.elapsed_s:.0f}",
         "steps": str(result.steps),
         "seed": str(settings.seed),
@@ -225,16 +232,9 @@ def _teacher(
     return teacher
 
 
-def _hold_out(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet | None]:
-    import numpy as np
+def _hold_out(images: ImageSet, count: int | None) -> tuple[ImageSet, ImageSet | None]:
+    # The export holds the same images out again, by this function and the count in the checkpoint:
+    # what policies read must not be measured on images that were trained on.
+    from isthmus.runtime.datasets import hold_out
 
-    if count == 0:
-        return images, None
-    if count >= len(images):
-        raise InputError(f"--validation {count}: {images.name} has only {len(images)} images; give fewer")
-    order = np.random.default_rng(seed).permutation(len(images))
-    rest, held = np.sort(order[count:]), np.sort(order[:count])
-    return (
-        images.subset(rest, name=f"{images.name} without {count} held out"),
-        images.subset(held, name=f"{count} held out of {images.name}"),
-    )
+    return (images, None) if count == 0 else hold_out(images, count)

@@ -18,7 +18,7 @@ from isthmus.runtime.bundle import EXIT, LOCAL, TAIL, Bundle, OperatingPoint, he
 from isthmus.runtime.bundle.networks import open_networks, with_absent
 from isthmus.runtime.codecs import FrequencyTables, encode_payload
 from isthmus.runtime.datasets import ImageSet, hold_out, load_dataset
-from isthmus.runtime.errors import GateError, InputError
+from isthmus.runtime.errors import ArtifactError, GateError, InputError
 from isthmus.runtime.golden import verify
 
 
@@ -230,6 +230,15 @@ def test_images_that_do_not_fit(
 def test_a_name_that_cannot_travel(network: SplitNetwork, train_images: ImageSet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="name 'a b'"):
         export_bundle(network, tmp_path / "out", train=train_images, name="a b")
+
+
+def test_a_checkpoint_that_held_out_nonsense(
+    network: SplitNetwork, train_images: ImageSet, tmp_path: Path
+) -> None:
+    with pytest.raises(ArtifactError, match="held 'many' images out"):
+        export_bundle(network, tmp_path / "out", train=train_images, facts={"held_out": "many"})
+    with pytest.raises(InputError, match="500 of its 160 images cannot be held out"):
+        export_bundle(network, tmp_path / "out", train=train_images, facts={"held_out": "500"})
 
 
 @pytest.mark.parametrize(
