@@ -140,7 +140,7 @@ def hold_out(images: ImageSet, count: int | None = None) -> tuple[ImageSet, Imag
         count = min(len(images) // 8, _HELD_OUT_AT_MOST)
     if not 1 <= count < len(images):
         raise InputError(
-            f"{images.name}: {count} of its {len(images)} images cannot be held out; give more images"
+            f"{images.name}: has only {len(images)} images; {count} cannot be held out of training"
         )
     by_class = np.argsort(images.labels, kind="stable")
     # The middle of each of `count` equal stretches, so that the first and the last class fare alike.

@@ -237,7 +237,7 @@ def test_a_checkpoint_that_held_out_nonsense(
 ) -> None:
     with pytest.raises(ArtifactError, match="held 'many' images out"):
         export_bundle(network, tmp_path / "out", train=train_images, facts={"held_out": "many"})
-    with pytest.raises(InputError, match="500 of its 160 images cannot be held out"):
+    with pytest.raises(InputError, match="has only 160 images; 500 cannot be held out"):
         export_bundle(network, tmp_path / "out", train=train_images, facts={"held_out": "500"})
 
 
