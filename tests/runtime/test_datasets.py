@@ -98,7 +98,7 @@ def test_hold_out_splits_by_class_and_the_same_way_every_time() -> None:
 @pytest.mark.parametrize(("images", "count"), [(7, None), (7, 0), (7, 7), (7, -1)])
 def test_hold_out_must_leave_something_on_both_sides(images: int, count: int | None) -> None:
     few = load_dataset("digits", split="test", limit=images)
-    with pytest.raises(InputError, match="has only 7 images; .* cannot be held out"):
+    with pytest.raises(InputError, match=r"has only 7 images; .* cannot be held out"):
         hold_out(few, count)
 
 
