@@ -120,7 +120,9 @@ class _Network:
         file = bundle.root / name
         self.time = RecentMedian()
         try:
-            self._session = ort.InferenceSession(bundle.read(name), _options(threads), providers=providers)
+            self._session = ort.InferenceSession(
+                bundle.read(name), session_options(threads), providers=providers
+            )
             (self._input,) = [node.name for node in self._session.get_inputs()]
             (self._output,) = [node.name for node in self._session.get_outputs()]
             outputs = self._warm(np.zeros(input_shape, np.uint8))
@@ -152,7 +154,8 @@ class _Network:
         return output
 
 
-def _options(threads: int) -> ort.SessionOptions:
+def session_options(threads: int) -> ort.SessionOptions:
+    """Return how every session on the device is set up."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
