@@ -44,7 +44,7 @@ class RatePrice:
     A single price for all widths is a documented failure (SlimCAE): a narrow encoder needs its own.
     """
 
-    # How fast a price follows: about 50 steps for a factor of e when the rate is off by its own size.
+    # How fast a price follows: about 50 steps for a factor of e when the rate is off by that factor.
     SPEED = 0.02
     LOWEST, HIGHEST = 1e-8, 1e-2
 
@@ -56,6 +56,6 @@ class RatePrice:
         """Learn that latents of `width_index` now cost `bits` on average."""
         if self.target_bits is None:
             return
-        excess = max(-1.0, min(1.0, bits / self.target_bits - 1.0))
+        excess = max(-1.0, min(1.0, math.log(max(bits, _FLOOR) / self.target_bits)))
         price = self.prices[width_index] * math.exp(self.SPEED * excess)
         self.prices[width_index] = max(self.LOWEST, min(self.HIGHEST, price))

@@ -94,6 +94,20 @@ def supported_precision(asked: Precision) -> Literal["float32", "bfloat16"]:
     return "bfloat16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "float32"
 
 
+def per_channel(text: str | None, flag: str, channels: int) -> tuple[float, ...] | None:
+    """Return the normalisation `flag` gives per image channel, or None where it is not given.
+
+    Raises:
+        InputError: If it cannot be read or has another number of values.
+    """
+    if text is None:
+        return None
+    values = numbers(text, float, flag)
+    if len(values) != channels:
+        raise InputError(f"{flag} {text!r}: give {channels} values, one per channel of the images")
+    return values
+
+
 def numbers(text: str, kind: type[Any], flag: str) -> tuple[Any, ...]:
     """Return the comma-separated numbers of `flag`.
 

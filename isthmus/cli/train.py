@@ -28,6 +28,9 @@ def command(
     model: Annotated[str, typer.Option(help="Network to cut, or path/to/file.py:factory.")] = "digits-cnn",
     weights: Annotated[Path | None, typer.Option(help="Its weights; without, it is trained first.")] = None,
     test: Annotated[str | None, typer.Option(help="Images for the final figures; never trained on.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Bring images to HEIGHTxWIDTH, cropped at the centre.")
+    ] = None,
     cut: Annotated[str | None, typer.Option(help="Module whose output is the cut.")] = None,
     plan: Annotated[Path | None, typer.Option(help="plan.json that names the cut.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
@@ -80,24 +83,27 @@ def command(
         augmentation,
         bottleneck_size,
         cut_name,
-        numbers,
+        per_channel,
         supported_precision,
         train_settings,
     )
     from isthmus.models import run_state
     from isthmus.models.design import design
     from isthmus.models.recipes import recipe_for
-    from isthmus.runtime.datasets import load_dataset
+    from isthmus.runtime.datasets import load_dataset, parse_size
 
     if not resume:
         run_state.check_fresh(out_dir)
     at = cut_name(cut, plan)
-    images = load_dataset(dataset, split="train")
-    tests = load_dataset(test, split="test") if test is not None else None
+    size_hw = parse_size(size) if size is not None else None
+    images = load_dataset(dataset, split="train", size=size_hw)
+    tests = load_dataset(test, split="test", size=size_hw) if test is not None else None
     if tests is not None:
         tests.check_fits(images.shape_hwc, images.classes)
     recipe = recipe_for(images.shape_hwc)
-    size = bottleneck_size(recipe.size, channels, channel_counts, widths, encoder, decoder, exit_channels)
+    bottleneck = bottleneck_size(
+        recipe.size, channels, channel_counts, widths, encoder, decoder, exit_channels
+    )
     settings = train_settings(
         recipe,
         epochs=epochs,
@@ -111,10 +117,8 @@ def command(
         precision=supported_precision(precision),
         seed=seed,
     )
-    normalisation = (
-        numbers(mean, float, "--mean") if mean else None,
-        numbers(std, float, "--std") if std else None,
-    )
+    in_channels = images.shape_hwc[2]
+    normalisation = (per_channel(mean, "--mean", in_channels), per_channel(std, "--std", in_channels))
     if threads is not None:
         torch.set_num_threads(threads)
     trained, held_out = _hold_out(images, validation)
@@ -125,7 +129,7 @@ def command(
         cut=at,
         shape_hwc=images.shape_hwc,
         labels=images.classes,
-        size=size,
+        size=bottleneck,
         mean=normalisation[0],
         std=normalisation[1],
         tail_tuned=tune_tail,

@@ -38,8 +38,9 @@ def quarters_test() -> ImageSet:
     return _draw(80, seed=2)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
+    """Keep torch to one thread: several would wait for each other where other work shares the cores."""
     torch.set_num_threads(1)
 
 
