@@ -17,7 +17,7 @@ from isthmus.runtime.datasets.image_set import ImageSet, hold_out, save_npz, spr
 from isthmus.runtime.datasets.npz import load_npz
 from isthmus.runtime.errors import InputError
 
-__all__ = ["SPEC_HELP", "ImageSet", "hold_out", "load_dataset", "save_npz", "spread"]
+__all__ = ["SPEC_HELP", "ImageSet", "hold_out", "load_dataset", "parse_size", "save_npz", "spread"]
 
 SPEC_HELP = "digits, npz:FILE or folder:DIR"
 
@@ -54,6 +54,18 @@ def load_dataset(
     else:
         raise InputError(f"data set {spec!r}: give {SPEC_HELP}")
     return _resized(_limited(images, limit), size)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) from `HEIGHTxWIDTH` or, for squares, one number.
+
+    Raises:
+        InputError: If `text` is neither, or a side is 0.
+    """
+    sides = text.lower().split("x")
+    if len(sides) not in (1, 2) or not all(side.isdecimal() and int(side) for side in sides):
+        raise InputError(f"size {text!r}: give HEIGHTxWIDTH in pixels, e.g. 224x224")
+    return int(sides[0]), int(sides[-1])
 
 
 def _limited(images: ImageSet, limit: int | None) -> ImageSet:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isthmus.runtime.datasets import ImageSet, hold_out, load_dataset, save_npz, spread
+from isthmus.runtime.datasets import ImageSet, hold_out, load_dataset, parse_size, save_npz, spread
 from isthmus.runtime.errors import InputError
 
 
@@ -100,6 +100,17 @@ def test_hold_out_must_leave_something_on_both_sides(images: int, count: int | N
     few = load_dataset("digits", split="test", limit=images)
     with pytest.raises(InputError, match=r"has only 7 images; .* cannot be held out"):
         hold_out(few, count)
+
+
+@pytest.mark.parametrize(("text", "size"), [("224x160", (224, 160)), ("32", (32, 32)), ("8X9", (8, 9))])
+def test_parse_size(text: str, size: tuple[int, int]) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "x", "12x", "0x4", "-3", "1x2x3", "a", "1.5"])
+def test_parse_size_that_is_none(text: str) -> None:
+    with pytest.raises(InputError, match="give HEIGHTxWIDTH in pixels"):
+        parse_size(text)
 
 
 # npz ------------------------------------------------------------------------------------------------------
