@@ -36,6 +36,9 @@ from isthmus.runtime.session import FullJitter, RunSummary, Session
 _LINK_EVERY_S = 1.0
 # Frames in flight when a run ends get what remains until their deadline, and this much more.
 _GRACE_S = 0.5
+# A camera goes on while the agent is busy, so frames that fell due meanwhile are captured, and superseded by
+# the newest. After more than this the process itself was stopped, and nothing was captured.
+_LONGEST_LAG_S = 1.0
 # A device's answer within this share of the deadline is given whatever the policy says.
 _NEXT_TO_NOTHING = 0.02
 
@@ -190,16 +193,16 @@ class Agent:
             if now_s < due_s:
                 await asyncio.sleep(due_s - now_s)
                 continue
+            if now_s - due_s > _LONGEST_LAG_S:
+                due_s = now_s
             image, truth = self._source.frame()
             self._settled.clear()
-            _, superseded = self._session.capture(now_s, truth=truth)
+            # Captured when it was due: what we were late to notice is part of the frame's latency.
+            _, superseded = self._session.capture(due_s, truth=truth)
             self._newest = image
             self._on_end(superseded)
             self._captured.set()
-            # A process that was stopped captured nothing meanwhile: then the clock goes on from now.
             due_s += period_s
-            if due_s < now_s:
-                due_s = now_s + period_s
 
     async def _compute(self) -> None:
         while True:
