@@ -70,7 +70,7 @@ class Stages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReasonUse:
-    """How often the policy gave a reason; `#` replaces its numbers, `example` is the first one in full."""
+    """How often the policy gave a reason; `#` replaces its quantities, `example` is the first one in full."""
 
     reason: str
     frames: int

@@ -3,7 +3,8 @@
 A frame counts as captured **while connected** when all of this holds for its capture time t:
 
 1. The last link event at or before t and the first one after t both say `connected` (the agent writes one a
-   second; at the ends of a log the one that exists decides; without link events this condition is dropped).
+   second). Before the first link event nobody has said so; after the last one, the last decides. Without any
+   link event this condition is dropped.
 2. t is further than the guard from every outage of the emulated link (dropped without a log of the link).
 
 An **outage** is a stretch in which the true rate is 0 for at least one deadline: what is shorter can be
@@ -109,7 +110,7 @@ def connected_mask(
         following = np.searchsorted(at_s, captured_s, side="right")
         before = np.clip(following - 1, 0, len(links) - 1)
         after = np.clip(following, 0, len(links) - 1)
-        mask &= connected[before] & connected[after]
+        mask &= connected[before] & connected[after] & (following > 0)
     guard = guard_s(deadline_s)
     for gap in gaps:
         mask &= (captured_s <= gap.start_s - guard) | (captured_s >= gap.end_s + guard)

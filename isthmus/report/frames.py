@@ -41,15 +41,17 @@ _INT_COLUMNS = (
     "probe",
 )
 
-# Times and rates differ from frame to frame; with every number replaced, like reasons count together.
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
+# Times and rates differ from frame to frame; with every quantity replaced, like reasons count together.
+_QUANTITY = re.compile(
+    r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?(?:\s?(?:%|(?:[kMG]?(?:B|bit)(?:/s)?|µs|us|ms|s)\b))?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frames:
     """One row per frame event, ordered by capture time.
 
-    `outcome` indexes `OUTCOMES`, `reason` indexes `reasons` (reasons with their numbers replaced by `#`).
+    `outcome` indexes `OUTCOMES`, `reason` indexes `reasons` (reasons with their quantities replaced by `#`).
     Absent integers are `NOTHING`, absent durations NaN. Instants are `time.monotonic()` seconds as logged.
     """
 
@@ -133,7 +135,7 @@ class FrameColumns:
         return Frames(**columns, reasons=tuple(self._reasons), examples=tuple(self._examples))  # type: ignore[arg-type]
 
     def _reason_index(self, text: str) -> int:
-        kind = _NUMBER.sub("#", text)
+        kind = _QUANTITY.sub("#", text)
         index = self._reasons.get(kind)
         if index is None:
             index = self._reasons[kind] = len(self._reasons)

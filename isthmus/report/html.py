@@ -55,10 +55,8 @@ def render_page(runs: Sequence[RunLog]) -> str:
     one = len(runs) == 1
     title = f"Isthmus run: {runs[0].name}" if one else f"Isthmus: {len(runs)} runs"
     with drawing_style():
-        bodies = [
-            _article(log, summary, number)
-            for number, (log, summary) in enumerate(zip(runs, summaries, strict=True))
-        ]
+        pairs = enumerate(zip(runs, summaries, strict=True))
+        bodies = [_article(log, summary, number, named=not one) for number, (log, summary) in pairs]
     top = "" if one else _overview(summaries)
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
@@ -77,12 +75,12 @@ def _overview(summaries: Sequence[Summary]) -> str:
     return f'<nav aria-label="Runs"><ul>{links}</ul></nav>{comparison_table(summaries)}'
 
 
-def _article(log: RunLog, summary: Summary, number: int) -> str:
+def _article(log: RunLog, summary: Summary, number: int, *, named: bool) -> str:
     prefix = f"run{number}"
     shown = _missing(summary)
     parts = [
         f'<article id="{prefix}">',
-        f"<h2>{escape(log.name)}</h2>" if number else "",
+        f'<h2 class="run">{escape(log.name)}</h2>' if named else "",
         sections.header(log, summary),
         sections.key_figures(summary),
         _figure_section(draw_timeline(log, summary, key=f"{prefix}-timeline")),

@@ -20,9 +20,9 @@ DASH = "–"
 
 _DEFINITIONS = """
 <p><strong>While connected</strong>: a frame counts if the link events before and after its capture (one a
-second) both say that the agent was connected, and no outage of the emulated link lies within {guard} of its
-capture. An outage is a true rate of 0 for at least one deadline. Where the link was not emulated, the link
-events alone decide. How a frame ended plays no part.</p>
+second; before the first nothing counts) both say that the agent was connected, and no outage of the
+emulated link lies within {guard} of its capture. An outage is a true rate of 0 for at least one deadline.
+Where the link was not emulated, the link events alone decide. How a frame ended plays no part.</p>
 <p><strong>Accuracy</strong>: right answers among those given in time, by the server or the device, as far
 as the truth is known. <em>Right and in time</em> also counts late and dropped frames, as wrong. Ranges are
 95&nbsp;% Wilson intervals. The teacher's accuracy is that of the uncut network on the bundle's held-out
@@ -206,7 +206,7 @@ def reasons_table(summary: Summary) -> str:
     if rest:
         rows.append([f"{len(summary.reasons) - len(shown)} others", str(rest), percent(rest / total), ""])
     columns = [
-        Column(heading="Reason (# stands for a number)", prose=True), Column(heading="Frames"),
+        Column(heading="Reason (# stands for a quantity)", prose=True), Column(heading="Frames"),
         Column(heading="Share"), Column(heading="For example", prose=True),
     ]  # fmt: skip
     return table("What the policy gave as its reason, by frame", columns, rows)

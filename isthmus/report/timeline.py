@@ -109,10 +109,9 @@ def _paint_rate(painted: Canvas, log: RunLog, axis: _Axis) -> None:
     name_panel(painted, panel, "link rate (bytes per second, logarithmic)")
     true_s = np.array([shape.at_s for shape in log.shapes])
     true = np.array([shape.rate_bytes_per_s for shape in log.shapes])
-    known = [(link.at_s, link.rate_bytes_per_s) for link in log.links if link.rate_bytes_per_s is not None]
-    believed_s, believed = (
-        (np.array(column) for column in zip(*known, strict=True)) if known else (np.empty(0),) * 2
-    )
+    believed_s = np.array([link.at_s for link in log.links])
+    # An unknown rate is NaN, which interrupts the line.
+    believed = np.array([link.rate_bytes_per_s for link in log.links], dtype=np.float64)
     positive = np.concatenate([true[true > 0], believed[believed > 0]])
     if len(positive) == 0:
         panel.set_yticks([])

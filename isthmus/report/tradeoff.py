@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LABEL_GAP_PX = 14.0
+_ENOUGH_TICKS = 4
 _RING_PX = (4.0, 15.0)  # radius of the rings of the least and the most used point
 
 
@@ -174,7 +175,9 @@ def round_ticks(low: float, high: float, *, width_px: float, gap_px: float = 42.
     """Return round values for a logarithmic axis from `low` to `high`, at least `gap_px` apart."""
     px_per_decade = width_px / np.log10(high / low)
     chosen: list[float] = []
-    for steps in ((1.0,), (2.0, 5.0), (3.0, 1.5, 7.0)):
+    for steps in ((1.0,), (2.0, 5.0), (3.0, 1.5, 7.0), (4.0, 6.0, 8.0)):
+        if len(chosen) >= _ENOUGH_TICKS:
+            break
         for tick in (step * 10.0**n for n in range(9) for step in steps):
             apart = all(abs(np.log10(tick / other)) * px_per_decade >= gap_px for other in chosen)
             if low <= tick <= high and apart:

@@ -73,7 +73,5 @@ def _interruption_sentence(gap: Interruption) -> str:
         text += f": its {total} frames ended as {', '.join(parts)}"
     if gap.recovered_s is None:
         return text + "; the server answered no frame after it."
-    return (
-        text
-        + f"; the server's answers resumed with a frame captured {format_duration(gap.recovered_s)} after it."
-    )
+    after = "right" if gap.recovered_s < 1e-3 else format_duration(gap.recovered_s)
+    return text + f"; the server's answers resumed with a frame captured {after} after it."

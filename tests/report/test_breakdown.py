@@ -63,5 +63,5 @@ def test_reasons_are_ordered_by_frequency_and_complete(run_summary: Summary) -> 
     counts = [use.frames for use in run_summary.reasons]
     assert counts == sorted(counts, reverse=True)
     assert sum(counts) == 1200
-    assert run_summary.reasons[0].reason == "send: # expected, p=# at # kB/s"
+    assert run_summary.reasons[0].reason == "send: # expected, p=# at #"
     assert "#" not in run_summary.reasons[0].example

@@ -55,8 +55,9 @@ def test_both_neighbouring_link_events_must_say_connected() -> None:
     assert mask_of([0.5, 1.5, 2.5, 3.5], links=links) == [True, False, False, True]
 
 
-def test_before_the_first_and_after_the_last_link_event_the_one_there_is_decides() -> None:
-    assert mask_of([-1.0, 9.0], links=[link(0, True), link(1, False)]) == [True, False]
+def test_before_the_first_link_event_nothing_counts_and_after_the_last_that_one_decides() -> None:
+    assert mask_of([-1.0, 9.0], links=[link(0, True), link(1, True)]) == [False, True]
+    assert mask_of([9.0], links=[link(0, True), link(1, False)]) == [False]
 
 
 def test_frames_within_the_guard_of_an_outage_do_not_count() -> None:
@@ -96,4 +97,4 @@ def test_the_mask_is_what_the_definition_says_frame_by_frame(
         before = [event.connected for event in links if event.at_s <= at_s][-1:]
         after = [event.connected for event in links if event.at_s > at_s][:1]
         far = at_s <= gap.start_s - 1.0 or at_s >= gap.end_s + 1.0
-        assert counted == (all(before + after) and far)
+        assert counted == (before == [True] and all(after) and far)

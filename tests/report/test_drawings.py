@@ -65,6 +65,7 @@ def test_axis_labels_are_round_and_apart(low: float, factor: float, width_px: fl
 
 def test_a_decade_of_bytes_has_several_labels() -> None:
     assert round_ticks(60, 600, width_px=700) == [70, 100, 150, 200, 300, 500]
+    assert round_ticks(38, 85, width_px=700) == [40, 50, 60, 70, 80]
 
 
 def test_the_distribution_ends_at_one_and_hits_the_median() -> None:

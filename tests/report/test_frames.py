@@ -38,13 +38,16 @@ def test_points_and_outcomes_select_frames() -> None:
     assert frames.in_time().tolist() == [True, True, True, False]
 
 
-def test_reasons_that_differ_in_numbers_only_count_together() -> None:
+def test_reasons_that_differ_in_quantities_only_count_together() -> None:
     def at(frame: int, reason: str) -> FrameEvent:
         return FrameEvent(at_s=frame, frame=frame, captured_s=frame, outcome="exit", reason=reason)
 
     frames = columns_of(
-        at(0, "p=0.93 at 12.5 kB/s"), at(1, "p=1.00 at -3e2 kB/s"), at(2, "link down"), at(3, "width w2 of 4")
+        at(0, "p=0.93 at 12.5 kB/s, 20 ms"),
+        at(1, "p=1.00 at 862 B/s, 1.5 s"),
+        at(2, "link down"),
+        at(3, "width w2 of 4 seems best"),
     ).finish()
-    assert frames.reasons == ("p=# at # kB/s", "link down", "width w2 of #")
+    assert frames.reasons == ("p=# at #, #", "link down", "width w2 of # seems best")
     assert frames.reason.tolist() == [0, 0, 1, 2]
-    assert frames.examples[0] == "p=0.93 at 12.5 kB/s"
+    assert frames.examples[0] == "p=0.93 at 12.5 kB/s, 20 ms"
