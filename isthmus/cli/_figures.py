@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.runtime.errors import GateError, InputError
+from isthmus.runtime.units import format_duration
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,27 +62,29 @@ def _add_rows(table: Table, figures: Mapping[str, Any], *, indent: int) -> None:
     for key, value in figures.items():
         label = "  " * indent + str(key)
         if not isinstance(value, Mapping):
-            table.add_row(label, _shown(value), "")
+            table.add_row(label, _shown(value, key), "")
         elif "median" in value:
-            table.add_row(label, _shown(value["median"]), _spread(value))
+            table.add_row(label, _shown(value["median"], key), _spread(value, key))
         else:
             table.add_row(label, "", "")
             _add_rows(table, value, indent=indent + 1)
 
 
-def _spread(measurement: Mapping[str, Any]) -> str:
+def _spread(measurement: Mapping[str, Any], key: str) -> str:
     for name, low, high in _SPREADS:
         if low in measurement and high in measurement:
-            return f"{name} {_shown(measurement[low])} to {_shown(measurement[high])}"
+            return f"{name} {_shown(measurement[low], key)} to {_shown(measurement[high], key)}"
     return ""
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+def _shown(value: Any, key: str) -> str:
     if isinstance(value, list):
-        return ", ".join(_shown(item) for item in value)
-    return value if isinstance(value, str) else json.dumps(value)
+        return ", ".join(_shown(item, key) for item in value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value if isinstance(value, str) else json.dumps(value)
+    if key.endswith("_s") and not key.endswith("_per_s"):  # units are part of a name
+        return format_duration(value)
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else f"{value:,.0f}"
 
 
 def _plain(value: Any) -> Any:

@@ -159,14 +159,29 @@ def test_flatten_names_every_leaf() -> None:
     ]  # fmt: skip
 
 
-def test_a_measurement_is_one_row_with_its_spread() -> None:
-    figures = {"case": {"encode": {"median": 5.0, "min": 4.0, "max": 9.0}, "bytes": 120_000.0}}
+def test_a_measurement_is_one_row_with_its_spread_and_unit() -> None:
+    figures = {
+        "case": {
+            "encode": {"median": 5.0, "min": 4.0, "max": 9.0},
+            "bytes": 120_000.0,
+            "threads": 2,
+            "quick": False,
+        },
+        "switch_s": {"median": 2.9e-5, "first_quartile": 2.5e-5, "third_quartile": 3.4e-3},
+        "frames_per_s": 30.0,
+        "coders": ["c", "numpy"],
+    }
     table = figure_table("t", figures)
-    columns = [list(column.cells) for column in table.columns]
-    assert columns == [
-        ["case", "  encode", "  bytes"],
-        ["", "5", "120,000"],
-        ["", "range 4 to 9", ""],
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert rows == [
+        ("case", "", ""),
+        ("  encode", "5", "range 4 to 9"),
+        ("  bytes", "120,000", ""),
+        ("  threads", "2", ""),
+        ("  quick", "false", ""),
+        ("switch_s", "29 µs", "quartiles 25 µs to 3.4 ms"),
+        ("frames_per_s", "30", ""),
+        ("coders", "c, numpy", ""),
     ]
 
 
