@@ -24,6 +24,7 @@ from onnx import ModelProto, NodeProto
 from isthmus.partitioner.execution import (
     Feed,
     backend_name,
+    clock_for,
     host_name,
     open_session,
     random_feed,
@@ -72,7 +73,9 @@ def measure_costs(network: Network, *, threads: int, budget_s: float) -> CostTab
     inputs = [network.shapes.fact(value.name) for value in network.proto.graph.input]
     feed = random_feed(inputs, np.random.default_rng(0))
     session = open_session(network.original, network.name, session_options(threads))
-    timing = time_side_by_side({"whole": lambda: session.run(None, feed)}, budget_s=budget_s / 2)["whole"]
+    clock = clock_for(threads)
+    whole = {"whole": lambda: session.run(None, feed)}
+    timing = time_side_by_side(whole, budget_s=budget_s / 2, clock=clock)["whole"]
     runs = int(np.clip(budget_s / 4 / max(timing.median_s, 1e-6), _MIN_RUNS, _MAX_RUNS))
     fused = _profile(network, feed, threads, runs, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)
     plain = _profile(network, feed, threads, runs, onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
@@ -86,6 +89,7 @@ def measure_costs(network: Network, *, threads: int, budget_s: float) -> CostTab
     return CostTable(
         host=host_name(),
         backend=backend_name(),
+        clock=clock.name,
         threads=threads,
         rounds=timing.rounds,
         whole_s=timing.median_s,
@@ -193,6 +197,6 @@ def _network_names(node: NodeProto) -> tuple[str, ...]:
 
 
 def _steady_mean(seconds: Sequence[float]) -> float:
-    """Return the mean without the first runs, which warm up, and the slowest tenth, which was disturbed."""
+    """Return the mean of the quicker half of the runs, without the first two, which warm up."""
     steady = sorted(seconds[2:])
-    return float(np.mean(steady[: max(1, len(steady) - len(steady) // 10)]))
+    return float(np.mean(steady[: (len(steady) + 1) // 2]))

@@ -64,13 +64,13 @@ def extract_halves(network: Network, frontier: Sequence[str]) -> Halves:
     Operator set and IR version stay the network's.
 
     Raises:
-        PlanError: If a tensor does not exist, has no known type, or something passes beside the frontier.
+        PlanError: If a tensor does not exist, has no fixed size, or something passes beside the frontier.
     """
     cut = tuple(dict.fromkeys(frontier))
     network.graph.require_cut(cut, network.name)
     for name in cut:
-        if network.graph.tensors[name].dtype == "unknown":
-            raise PlanError(f"{network.name}: the type of tensor {name!r} is unknown, it cannot cross")
+        if network.graph.tensors[name].nbytes is None:
+            raise PlanError(f"{network.name}: tensor {name!r} has no fixed size, so it cannot cross")
     outputs = [value.name for value in network.proto.graph.output if value.name not in cut]
     if not outputs or all(name in network.graph.inputs for name in cut):
         raise PlanError(f"{network.name}: cutting at {', '.join(cut)} leaves one half empty")

@@ -93,6 +93,8 @@ class CostTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         host: The processor.
         backend: ONNX Runtime's version and execution provider.
+        clock: What `whole_s` was timed by: `cpu` is the CPU time of the one thread that computes, which
+            others on the machine do not lengthen; `wall` the time that passed.
         threads: Threads of one inference; they do not spin.
         rounds: Timed rounds of the whole model that were kept, the quieter half.
         whole_s: Median seconds of the whole model, end to end, without profiling.
@@ -105,6 +107,7 @@ class CostTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     host: str
     backend: str
+    clock: Literal["cpu", "wall"]
     threads: int
     rounds: int
     whole_s: Seconds

@@ -18,6 +18,7 @@ from isthmus.partitioner.cut import Halves, check_parity, extract_halves, write_
 from isthmus.partitioner.execution import (
     Feed,
     Timing,
+    clock_for,
     open_session,
     random_feed,
     run,
@@ -79,7 +80,8 @@ def measure_finalists(
     if folder is not None:
         for pair in halves.values():
             write_halves(pair, folder)
-    timings = time_side_by_side(_calls(network, halves, machines), budget_s=budget_s)
+    clock = clock_for(machines.device.threads, machines.server.threads)
+    timings = time_side_by_side(_calls(network, halves, machines), budget_s=budget_s, clock=clock)
     finals = {
         name: _Final(head=timings[f"head {name}"], tail=timings[f"tail {name}"], max_rel_diff=parity[name])
         for name in tensors

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from isthmus.partitioner.graph import FlowGraph, FlowNode
+from isthmus.partitioner.observe import observe_shapes
 from isthmus.partitioner.shapes import ShapeTable, fold_shape_branches, infer
 from isthmus.runtime.errors import InputError
 
@@ -61,8 +62,8 @@ def load_network(path: str | os.PathLike[str]) -> Network:
     proto = _plain_copy(original)
     inputs = _real_inputs(proto, file.name)
     try:
-        fold_shape_branches(proto, infer(proto, inputs))
-        shapes = infer(proto, inputs)
+        fold_shape_branches(proto, _shapes(proto, inputs))
+        shapes = _shapes(proto, inputs)
     except onnx.shape_inference.InferenceError as error:
         raise InputError(f"{file}: shapes contradict each other: {_line(error)}; export it again") from None
     graph = _flow(proto, inputs, shapes)
@@ -145,6 +146,11 @@ def _real_inputs(model: ModelProto, name: str) -> dict[str, ValueInfoProto]:
         if dims[0] == "?":
             tensor.shape.dim[0].dim_param = "batch"
     return inputs
+
+
+def _shapes(proto: ModelProto, inputs: dict[str, ValueInfoProto]) -> ShapeTable:
+    names = [name for node in proto.graph.node for name in node.output if name]
+    return observe_shapes(proto, inputs, infer(proto, inputs), names)
 
 
 def _first(value: ValueInfoProto) -> onnx.TensorShapeProto.Dimension:

@@ -19,7 +19,7 @@ from isthmus.partitioner.facts import TensorFact
 # Shape arithmetic needs the values of small integer tensors only; inference without the weights is quick.
 _SMALL_ELEMENTS = 4096
 # Not 1, so that broadcasting a batch against a dimension of one is not mistaken for a constant.
-_OTHER_BATCH = 3
+OTHER_BATCH = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class ShapeTable:
     Attributes:
         types: ONNX element type by tensor; 0 where unknown.
         single: Shape with a batch of one, by tensor; absent where it depends on values.
-        other: The same with a batch of `_OTHER_BATCH`; equal to `single` for a model of fixed batch.
+        other: The same with a batch of `OTHER_BATCH`; equal to `single` for a model of fixed batch.
     """
 
     types: Mapping[str, int]
@@ -64,7 +64,7 @@ class ShapeTable:
             return helper.make_tensor_value_info(name, kind, None)
         dims: list[int | str | None] = list(self.single[name])
         for axis in axes:
-            follows = (self.single[name][axis], self.other[name][axis]) == (1, _OTHER_BATCH)
+            follows = (self.single[name][axis], self.other[name][axis]) == (1, OTHER_BATCH)
             dims[axis] = batch if follows else None
         return helper.make_tensor_value_info(name, kind, dims)
 
@@ -78,7 +78,7 @@ def infer(model: ModelProto, inputs: Mapping[str, ValueInfoProto]) -> ShapeTable
     """
     types, single = _infer_at(model, inputs, 1)
     dynamic = any(value.type.tensor_type.shape.dim[0].HasField("dim_param") for value in inputs.values())
-    other = _infer_at(model, inputs, _OTHER_BATCH)[1] if dynamic else single
+    other = _infer_at(model, inputs, OTHER_BATCH)[1] if dynamic else single
     return ShapeTable(types=types, single=single, other=other)
 
 

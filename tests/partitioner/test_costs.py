@@ -9,7 +9,13 @@ from onnx import ModelProto
 
 from isthmus.partitioner.costs import Kernel, measure_costs, share_kernels
 from isthmus.partitioner.cut import extract_halves
-from isthmus.partitioner.execution import open_session, random_feed, session_options, time_side_by_side
+from isthmus.partitioner.execution import (
+    clock_for,
+    open_session,
+    random_feed,
+    session_options,
+    time_side_by_side,
+)
 from isthmus.partitioner.graph import FlowNode
 from isthmus.partitioner.model import load_network
 
@@ -106,6 +112,6 @@ def test_predicted_halves_are_near_the_measured_ones(mid_size: Path) -> None:
         session = open_session(half, name, session_options(1))
         feed = random_feed([network.shapes.fact(value.name) for value in half.graph.input], rng)
         calls[name] = lambda session=session, feed=feed: session.run(None, feed)
-    timings = time_side_by_side(calls, budget_s=0.5)
+    timings = time_side_by_side(calls, budget_s=0.5, clock=clock_for(1))
     head, tail = timings["head"].median_s, timings["tail"].median_s
     assert head / (head + tail) == pytest.approx(before[cut.head_nodes] / table.whole_s, abs=0.15)

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,8 @@ import onnx
 import pytest
 
 from isthmus.partitioner.execution import (
+    Clock,
+    clock_for,
     host_name,
     open_session,
     random_feed,
@@ -22,7 +25,7 @@ def test_summary_is_median_and_interquartile_range() -> None:
     assert (timing.median_s, timing.spread_s, timing.rounds) == (3.0, 2.0, 5)
 
 
-def test_contenders_take_turns_and_the_busy_half_is_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contenders_take_turns_and_the_busy_half_is_set_aside() -> None:
     """On a clock of our own a call of `a` takes 1 s and of `b` 2 s, after 30 s ten times that."""
     now, calls = [0.0], []
 
@@ -30,12 +33,19 @@ def test_contenders_take_turns_and_the_busy_half_is_set_aside(monkeypatch: pytes
         calls.append(name)
         now[0] += seconds * (10 if now[0] > 30 else 1)
 
-    monkeypatch.setattr("isthmus.partitioner.execution.time.perf_counter", lambda: now[0])
-    timings = time_side_by_side({"a": lambda: call("a", 1.0), "b": lambda: call("b", 2.0)}, budget_s=1.0)
+    clock = Clock(name="wall", now_s=lambda: now[0])
+    contenders = {"a": lambda: call("a", 1.0), "b": lambda: call("b", 2.0)}
+    timings = time_side_by_side(contenders, budget_s=1.0, clock=clock)
     assert timings["a"].median_s == 1.0
     assert timings["b"].median_s == 2.0
     assert timings["a"].rounds == 5
     assert calls[6:] == ["a", "b", "b", "a"] * 4 + ["a", "b"]
+
+
+def test_one_thread_is_timed_by_its_own_cpu_time() -> None:
+    clock = clock_for(1, 1)
+    assert (clock.name, clock.now_s) == ("cpu", time.thread_time)
+    assert (clock_for(1, 2).name, clock_for(2).now_s) == ("wall", time.perf_counter)
 
 
 def test_random_values_fit_their_types() -> None:

@@ -26,6 +26,7 @@ def plan() -> Plan:
     costs = CostTable(
         host="a processor",
         backend="ONNX Runtime",
+        clock="cpu",
         threads=1,
         rounds=9,
         whole_s=0.01,

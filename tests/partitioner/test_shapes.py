@@ -7,7 +7,9 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from isthmus.partitioner.cut import check_parity, extract_halves
 from isthmus.partitioner.model import load_network
+from isthmus.runtime.errors import PlanError
 
 
 def const(name: str, values: list[int]) -> TensorProto:
@@ -91,5 +93,33 @@ def test_unknown_shapes_are_said_to_be_unknown(make_onnx: Callable[..., ModelPro
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, None])
     path = tmp_path / "m.onnx"
     onnx.save(make_onnx(nodes, [x], [y]), path)
-    fact = load_network(path).graph.tensors["places"]
+    network = load_network(path)
+    fact = network.graph.tensors["places"]
     assert (fact.dtype, fact.shape, fact.nbytes, fact.elements) == ("int64", None, None, 0)
+    with pytest.raises(PlanError, match="tensor 'places' has no fixed size, so it cannot cross"):
+        extract_halves(network, ["places"])
+
+
+def test_shapes_that_inference_leaves_open_are_observed(
+    make_onnx: Callable[..., ModelProto], tmp_path: Path
+) -> None:
+    """The target is computed in floats, which no inference follows: [n, 6] becomes [n, 2, 3]."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["relu"]),
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Cast", ["shape"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["real", "scale"], ["scaled"]),
+        helper.make_node("Cast", ["scaled"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Concat", ["whole", "three"], ["target"], axis=0),
+        helper.make_node("Reshape", ["relu", "target"], ["cube"]),
+        helper.make_node("Neg", ["cube"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2, 3])
+    scale = numpy_helper.from_array(np.asarray([1, 1 / 3], np.float32), "scale")
+    path = tmp_path / "m.onnx"
+    onnx.save(make_onnx(nodes, [x], [y], [scale, const("three", [3])]), path)
+    network = load_network(path)
+    assert [cut.tensor for cut in network.graph.interior_cuts()] == ["relu", "cube"]
+    assert network.graph.tensors["cube"].shape == (1, 2, 3)
+    assert check_parity(network, extract_halves(network, ["relu"])).max_abs_diff == 0
