@@ -14,6 +14,9 @@ from isthmus.runtime.datasets import SPEC_HELP
 if TYPE_CHECKING:
     from isthmus.runtime.bundle import Bundle
 
+# Accuracy on a few hundred images varies by a point or two for no reason.
+_OPTIMISM = 0.04
+
 
 def command(
     checkpoint: Annotated[
@@ -81,10 +84,29 @@ def command(
             progress=lambda what: status.update(f"exporting: {what}"),
         )
     seconds = time.monotonic() - started
+    note = optimism(bundle)
+    if note is not None:
+        console.print(f"note: {note}", soft_wrap=True)
     if as_json:
         print_json(summary(bundle, seconds))
     else:
         _print(bundle, seconds)
+
+
+def optimism(bundle: Bundle) -> str | None:
+    """Return a note if the uncut network knows the images that utilities were measured on, else None.
+
+    Networks trained elsewhere were mostly trained on the whole public training set, held-out images included.
+    """
+    test = bundle.manifest.provenance.get("test_teacher_accuracy")
+    measured = bundle.points.teacher_utility
+    if test is None or measured - float(test) < _OPTIMISM:
+        return None
+    return (
+        f"the uncut network is right on {measured:.1%} of the images that utilities are measured on, but on "
+        f"{float(test):.1%} of the test images: it was trained on the former, so all utilities are too "
+        "high; give --calibration images that it has not seen"
+    )
 
 
 def summary(bundle: Bundle, seconds: float) -> dict[str, Any]:

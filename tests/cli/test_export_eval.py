@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import shutil
@@ -10,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
 import torch
 
 from isthmus.cli import run
+from isthmus.cli.export import optimism
 from isthmus.models.backbones import make_model
 from isthmus.models.design import BottleneckSize, design
 from isthmus.models.network import SplitNetwork, save_checkpoint
@@ -51,7 +54,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         encoder=((4, 0), (4, 0)),
         decoder_channels=8,
         decoder_blocks=0,
-        exit_channels=4,
+        exit_channels=0,
         widths=(1.0,),
     )
     config = design(ref, teacher, cut="1", shape_hwc=(16, 16, 1), labels=images["train"].classes, size=size)
@@ -156,6 +159,22 @@ def test_images_in_a_folder_are_cropped_to_the_networks_size(
     )
 
 
+def test_export_notes_that_the_network_knows_the_calibration_images(
+    exported: dict[str, Any], workshop: Path
+) -> None:
+    bundle = load_bundle(workshop / "bundle")
+    test = float(bundle.manifest.provenance["test_teacher_accuracy"])
+
+    def measured(utility: float) -> Any:
+        points = msgspec.structs.replace(bundle.points, teacher_utility=utility)
+        return dataclasses.replace(bundle, points=points)
+
+    assert optimism(measured(test + 0.02)) is None
+    note = optimism(measured(test + 0.05))
+    assert note is not None
+    assert "give --calibration images that it has not seen" in note
+
+
 # eval -----------------------------------------------------------------------------------------------------
 
 
@@ -192,7 +211,7 @@ def test_eval_prints_a_table(workshop: Path, capsys: pytest.CaptureFixture[str])
     assert run(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["width", "channels", "accuracy", "bytes", "p95", "max", "head", "as", "uncut"]
-    assert len(lines) == 1 + 2 + 1 + 1 + 1  # header, points, exit, uncut, what was measured
+    assert len(lines) == 1 + 2 + 1 + 1  # header, points, uncut, what was measured
     assert "(8 of 96): 8 images, ± is the 95 % interval; payloads by rans, answers from isthmus" in lines[-1]
 
 
