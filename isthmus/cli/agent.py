@@ -57,6 +57,7 @@ def command(
     over the environment (ISTHMUS_AGENT_SERVER, ...), that over the file of --config.
     """
     from isthmus.device_agents.bank import WidthBank
+    from isthmus.device_agents.clock import run_exactly
     from isthmus.device_agents.config import read_config
     from isthmus.device_agents.sources import open_source
     from isthmus.runtime.bundle import load_bundle
@@ -99,7 +100,7 @@ def command(
 
             return Agent(settings, loaded, bank=bank, source=frame_source, log=log, observer=view)
 
-        report = asyncio.run(_run(start))
+        report = run_exactly(_run(start))
     result = _result(report, settings, loaded, bank.provider)
     if as_json:
         print_json(result)
