@@ -90,7 +90,7 @@ def export_bundle(
         if images is not None:
             images.check_fits(shape, config.labels)
     manifest = _manifest(network, name or default_name(config.model))
-    fitting, measured = _split(train, calibration, (facts or {}).get("held_out", "0"))
+    fitting, measured = _split(train, calibration, str((facts or {}).get("held_out", 0)))
     with staged_directory(out) as root:
         modules = write_graphs(network, root, local=local, progress=say)
         networks, timed = (
@@ -115,8 +115,7 @@ def export_bundle(
         )
         (root / POINTS).write_bytes(msgspec.json.format(msgspec.json.encode(points), indent=2))
         say("golden vectors")
-        sample = measured.images[spread(len(measured), _GOLDEN_IMAGES)]
-        write_golden(root, manifest, tables, sample)
+        write_golden(root, manifest, tables, measured.images[spread(len(measured), _GOLDEN_IMAGES)])
         provenance = _provenance(network, facts or {}, fitting)
         if test is not None:
             say("test images")
