@@ -7,6 +7,7 @@ device that slows down for good (heat, load) moves it within a few frames.
 from __future__ import annotations
 
 import statistics
+import threading
 from collections import deque
 
 _WINDOW = 9
@@ -18,6 +19,8 @@ class RecentMedian:
     def __init__(self, initial_s: float = 0.0) -> None:
         self._values: deque[float] = deque(maxlen=_WINDOW)
         self._median = initial_s
+        # The thread of the heads and that of the guard both run the early exit.
+        self._lock = threading.Lock()
 
     @property
     def seconds(self) -> float:
@@ -26,8 +29,9 @@ class RecentMedian:
 
     def add(self, seconds: float) -> None:
         """Take one measurement into account."""
-        self._values.append(seconds)
-        self._median = statistics.median(self._values)
+        with self._lock:
+            self._values.append(seconds)
+            self._median = statistics.median(self._values)
 
 
 class RecentMaximum:

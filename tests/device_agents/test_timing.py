@@ -1,5 +1,7 @@
 """How long things take lately."""
 
+import threading
+
 from isthmus.device_agents.timing import RecentMaximum, RecentMedian
 
 
@@ -23,3 +25,22 @@ def test_the_maximum_forgets_after_32():
     assert recent.seconds == 0.05
     recent.add(0.001)
     assert recent.seconds == 0.001
+
+
+def test_two_threads_may_measure_at_once():
+    recent, failed = RecentMedian(), []
+
+    def measure():
+        try:
+            for count in range(3000):
+                recent.add(0.001 * (1 + count % 3))
+        except RuntimeError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=measure) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert 0.001 <= recent.seconds <= 0.003
