@@ -25,8 +25,8 @@ class Schedule:
     """
 
     warm_up: float = 0.02
-    features: float = 0.4
-    full_width: float = 0.5
+    features: float = 0.5
+    full_width: float = 0.4
 
     def rate(self, progress: float) -> float:
         """Return the factor on the learning rate: linear warm-up, then half a cosine down to 0."""

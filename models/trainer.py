@@ -34,7 +34,8 @@ class TrainSettings:
         learning_rate, tail_learning_rate: Peak rates of AdamW for the bottleneck and for a tuned tail.
         weight_decay: On convolution and linear weights only.
         temperature: Softens the teacher's answer.
-        feature_weight: Weight of the feature losses in stage 2; in stage 1 it is 1.
+        feature_weight, answer_weight: Weights of the losses in stage 2; in stage 1 there are features only,
+            with weight 1. Answers come in small: their gradient undoes features that took an epoch to learn.
         target_bits: Mean bits of a whole latent that the rate price steers to; None keeps the price.
         rate_price: First (or fixed) price, in loss per bit; 0 with no target trains without a rate term.
         schedule: Stages and delayed shrinking.
@@ -46,10 +47,11 @@ class TrainSettings:
     epochs: int
     batch_size: int = 128
     learning_rate: float = 2e-3
-    tail_learning_rate: float = 2e-4
+    tail_learning_rate: float = 3e-5
     weight_decay: float = 1e-4
     temperature: float = 2.0
     feature_weight: float = 1.0
+    answer_weight: float = 0.25
     target_bits: float | None = None
     rate_price: float = 1e-5
     schedule: Schedule = field(default_factory=Schedule)
@@ -134,7 +136,8 @@ class BottleneckTrainer:
         pairs = list(zip(outputs, targets, strict=True))
         if answers:
             student_nk, teacher_nk = pairs.pop()
-            terms["answer"] = distillation_loss(student_nk, teacher_nk, self.settings.temperature)
+            answer = distillation_loss(student_nk, teacher_nk, self.settings.temperature)
+            terms["answer"] = self.settings.answer_weight * answer
             if self.network.exit_head is not None:
                 # Detached: an early exit must not bend the latent that the tail needs.
                 exit_nk = self.network.exit_head(quantiser.dequantised(rounded).detach())
@@ -168,15 +171,24 @@ class BottleneckTrainer:
             levels.append(part_levels)
         return torch.cat(levels), torch.cat(rates), widest
 
+    def _exit_parameters(self) -> list[nn.Parameter]:
+        return [] if self.network.exit_head is None else list(self.network.exit_head.parameters())
+
     def _check(self, terms: Mapping[str, Tensor]) -> None:
         for name, term in terms.items():
             if not math.isfinite(float(term.detach())):
                 raise GateError(
                     f"step {self.steps}: loss term '{name}' is {float(term.detach())}; lower --learning-rate"
                 )
-        parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
-        norm = float(nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM))
-        if not math.isfinite(norm):
+        # The exit is clipped by itself: its first, large gradients would shrink all the others.
+        apart = {id(value) for value in self._exit_parameters()}
+        everything = [value for group in self.optimiser.param_groups for value in group["params"]]
+        shared = [value for value in everything if id(value) not in apart]
+        norms = [
+            float(nn.utils.clip_grad_norm_(values, _MAX_GRADIENT_NORM))
+            for values in (shared, self._exit_parameters())
+        ]
+        if not all(math.isfinite(norm) for norm in norms):
             named = [*self.network.named_parameters(), *self.prior.named_parameters()]
             bad = next(
                 name

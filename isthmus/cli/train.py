@@ -37,7 +37,10 @@ def command(
     teacher_epochs: Annotated[int, typer.Option(min=1, help="Passes for a network without weights.")] = 12,
     batch_size: Annotated[int | None, typer.Option(min=2)] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0.0, help="Peak rate.")] = None,
-    tail_learning_rate: Annotated[float, typer.Option(min=0.0, help="With --tune-tail.")] = 2e-4,
+    tail_learning_rate: Annotated[float, typer.Option(min=0.0, help="With --tune-tail.")] = 3e-5,
+    answer_weight: Annotated[
+        float, typer.Option(min=0.0, help="Of the network's answers against its features.")
+    ] = 0.25,
     temperature: Annotated[float, typer.Option(min=0.1, help="Softens the network's answers.")] = 2.0,
     tune_tail: Annotated[bool, typer.Option("--tune-tail", help="Adapt the layers after the cut.")] = False,
     target_bytes: Annotated[
@@ -110,6 +113,7 @@ def command(
         batch_size=batch_size,
         learning_rate=learning_rate,
         tail_learning_rate=tail_learning_rate,
+        answer_weight=answer_weight,
         temperature=temperature,
         target_bytes=target_bytes,
         rate_price=rate_price,
