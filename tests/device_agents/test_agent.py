@@ -2,9 +2,11 @@
 
 import asyncio
 import dataclasses
+import random
 import time
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
@@ -354,4 +356,37 @@ async def test_a_device_that_can_answer_does_even_where_the_policy_names_no_fall
     await asyncio.wait_for(task, 5)
     _, frames, _, end = account(path)
     assert end.outcomes["exit"] >= 12
+    assert all("superseded" in event.reason for event in frames if event.outcome == "dropped")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_no_fault_loses_a_frame(launch, account, scripted_server, replies, exit_only, eventually, seed):
+    rng = random.Random(seed)
+    ways = ["right"] * 6 + ["silent", "busy", "failed", "expired", "malformed", "refused", "gone", "twice"]
+
+    def reply(request):
+        way = rng.choice(ways)
+        if way == "refused":
+            return (grpc.StatusCode.INVALID_ARGUMENT, "scripted")
+        if way == "gone":
+            return (grpc.StatusCode.UNAVAILABLE, "scripted")
+        if way == "twice":
+            return [replies["right"](request), replies["right"](request)]
+        return replies[way](request)
+
+    server = await scripted_server()
+    agent, task, path = launch(exit_only, server.address, fps=100.0, deadline_s=0.1)
+    await eventually(lambda: len(server.requests) > 5)
+    server.reply = reply
+    for _ in range(3):
+        await asyncio.sleep(0.4)
+        await server.stop()
+        await asyncio.sleep(rng.uniform(0.0, 0.1))
+        await server.start()
+    agent.stop()
+    report = await asyncio.wait_for(task, 5)
+    _, frames, _, end = account(path)
+    assert end.captured > 100
+    assert report.reconnects >= 3
+    assert {"remote", "exit"} <= {event.outcome for event in frames}
     assert all("superseded" in event.reason for event in frames if event.outcome == "dropped")
