@@ -34,7 +34,9 @@ def command(
     cut: Annotated[str | None, typer.Option(help="Module whose output is the cut.")] = None,
     plan: Annotated[Path | None, typer.Option(help="plan.json that names the cut.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
-    teacher_epochs: Annotated[int, typer.Option(min=1, help="Passes for a network without weights.")] = 12,
+    teacher_epochs: Annotated[
+        int, typer.Option(min=0, help="Passes for a network without --weights; 0: it comes trained.")
+    ] = 12,
     batch_size: Annotated[int | None, typer.Option(min=2)] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0.0, help="Peak rate.")] = None,
     tail_learning_rate: Annotated[float, typer.Option(min=0.0, help="With --tune-tail.")] = 3e-5,
@@ -231,6 +233,8 @@ def _teacher(
         teacher = make_model(model, len(images.classes), images.shape_hwc[2])
         load_weights(teacher, weights)
         return teacher.eval()
+    if epochs == 0:
+        return make_model(model, len(images.classes), images.shape_hwc[2]).eval()
     console.print(f"no --weights: training {model} on the labels for {epochs} epochs first")
     settings = TeacherSettings(epochs=epochs, seed=seed, mean=normalisation[0], std=normalisation[1])
     with TrainingBar("training the network to cut") as bar:

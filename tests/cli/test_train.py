@@ -78,6 +78,25 @@ def test_a_given_network_is_cut_and_can_be_left_out(train: list[str], tmp_path: 
     assert not (tmp_path / "run/teacher.pt").exists()
 
 
+def test_a_network_that_comes_trained_is_taken_as_it_is(train: list[str], tmp_path: Path) -> None:
+    weights = make_model("digits-cnn", 2, 1).state_dict()
+    torch.save(weights, tmp_path / "inside.pt")
+    factory = f"""
+import torch
+from isthmus.models.backbones import make_model
+
+def build(num_classes, in_channels):
+    network = make_model("digits-cnn", num_classes, in_channels)
+    network.load_state_dict(torch.load({str(tmp_path / "inside.pt")!r}))
+    return network
+"""
+    (tmp_path / "mine.py").write_text(factory)
+    flags = ["--cut", "stage2", "--model", f"{tmp_path / 'mine.py'}:build", "--teacher-epochs", "0"]
+    assert run([*train, *flags]) == 0
+    kept = read_checkpoint(tmp_path / "run/checkpoint.pt")["teacher"]
+    assert all(torch.equal(kept[name], tensor) for name, tensor in weights.items())
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
