@@ -88,7 +88,7 @@ def partition(
         deadline_s: Budget of a frame in seconds; it is not an objective, the plan says whether it is met.
         choose: `latency` for the fastest way, which may be not to split; `bottleneck` for the best place to
             train one.
-        allowed: Tensors that may be cut at; all by default.
+        allowed: Tensors, or modules of `modules`, that may be cut at; all by default.
         modules: Torch module path by tensor. Where given, a bottleneck stands only at a tensor that has one.
         assumption: What a bottleneck that is not trained yet is taken to cost.
         rules: Where a bottleneck may stand.
@@ -106,6 +106,7 @@ def partition(
     device, server = device or DeviceProfile(name="device"), server or DeviceProfile(name="server")
     _check_values(deadline_s, measured_cuts, budget_s)
     network = load_network(model)
+    allowed = None if allowed is None else _tensors(allowed, modules or {})
     for name in allowed or ():
         network.graph.require_cut([name], network.name)
     facts = tuple(network.graph.tensors[name] for name in network.graph.inputs)
@@ -160,6 +161,12 @@ def partition(
             candidates, objective=choose, rules=rules, assumption=assumption, deadline_s=deadline_s
         ),
     )
+
+
+def _tensors(names: Sequence[str], modules: Mapping[str, str]) -> list[str]:
+    """Return the tensors that `names` means: a module stands for its output."""
+    outputs = {module: tensor for tensor, module in modules.items()}
+    return [outputs.get(name, name) for name in names]
 
 
 def _check_values(deadline_s: float | None, measured_cuts: int, budget_s: float) -> None:

@@ -53,7 +53,8 @@ def command(
         typer.Option(help="The fastest way, or the best place to train a bottleneck."),
     ] = "latency",
     allow: Annotated[
-        list[str] | None, typer.Option(metavar="TENSOR", help="Cut only here; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Cut only at this tensor or module; may be repeated."),
     ] = None,
     bottleneck_bytes: Annotated[
         int | None,

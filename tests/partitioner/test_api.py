@@ -100,6 +100,9 @@ def test_a_bottleneck_stands_only_where_it_may(residual_file: Path) -> None:
     )
     assert (plan.choice.cut, plan.choice.module) == ("b0", None)
     assert plan.candidates[plan.choice.candidate].payload_bytes == 7
+    names = {"b0": "layer1", "b1": "layer2"}
+    plan = partition(residual_file, allowed=["layer1"], modules=names, rules=rules, **wanted)
+    assert (plan.choice.cut, plan.choice.module) == ("b0", "layer1")
     with pytest.raises(PlanError, match="no cut fits a bottleneck: no module of the network has this output"):
         partition(residual_file, modules={}, rules=rules, **wanted)
 
