@@ -1,7 +1,7 @@
 """Isthmus: an edge and split-computing runtime.
 
-The public API; everything else may change. Names load on first use, so that `import isthmus` needs neither torch
-nor onnx.
+The public API; everything else may change. Names load on first use, so that `import isthmus` needs neither
+torch nor onnx.
 """
 
 from __future__ import annotations
