@@ -62,8 +62,9 @@ class Children:
         return ready
 
     def run(self, arguments: list[str]) -> int:
-        """Run a verb on this terminal until it ends, and return its exit code."""
-        process = subprocess.Popen([sys.executable, "-m", "isthmus", *arguments])
+        """Run a verb until it ends, on this process's terminal, and return its exit code."""
+        sys.stdout.flush()
+        process = subprocess.Popen([sys.executable, "-m", "isthmus", *arguments], stdout=sys.stdout.fileno())
         self._running.append(process)
         return process.wait()
 

@@ -1,16 +1,17 @@
 """`isthmus demo`: the whole path once, by the same commands that a user would type.
 
-Every step is printed as the command that does it. Files, processes and sockets are the real ones; only the link is
-emulated: `isthmus link` stands between agent and server and replays a trace.
+Every step is printed as the command that does it. Files, processes and sockets are the real ones; only the
+link is emulated: `isthmus link` stands between agent and server and replays a trace.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ from isthmus.runtime.errors import InputError, IsthmusError
 if TYPE_CHECKING:
     from isthmus.runtime.datasets import ImageSet
 
-# What a short training reaches in the demo's time budget on two cores; `isthmus train` takes longer for real tasks.
+# As long as fits the demo's time budget on two cores; real tasks take longer.
 _TEACHER_EPOCHS, _EPOCHS = 12, 30
 _QUICK_EPOCHS = 3
 _QUICK_RUN = "4s"
@@ -66,43 +67,42 @@ def command(
 
     steps = _Steps(out_dir)
     started = time.monotonic()
-    source = out_dir / "test.npz"
-    save_npz(source, test_images)
-    teacher = out_dir / "teacher.pt"
+    report = out_dir / "report.html"
+    # With --json, standard output belongs to the one object at the end; what the verbs print goes beside it.
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        source = out_dir / "test.npz"
+        save_npz(source, test_images)
+        bundle = _prepare(steps, images, dataset, test_spec, quick=quick)
+        with steps.timed("run"):
+            _run(steps, bundle, source, trace=trace, delay=delay, deadline=deadline, fps=fps, length=length)
+        steps.write_timings()
+        steps.run("report", str(out_dir), "--bundle", str(bundle), "--out", str(report))
+    total_s = time.monotonic() - started
+    if as_json:
+        print_json({"report": str(report), "timings_s": steps.timings_s, "total_s": round(total_s, 1)})
+    else:
+        events = out_dir / "events.jsonl"
+        out.print(f"report: {report}   events: {events}   ({total_s:.0f} s in all)", soft_wrap=True)
+
+
+def _prepare(steps: _Steps, images: ImageSet, dataset: str, test_spec: str, *, quick: bool) -> Path:
+    """Train the teacher, choose the cut, train the bottleneck and export it; return the bundle."""
+    root = steps.root
+    teacher, plan, checkpoint, bundle = (
+        root / name for name in ("teacher.pt", "plan.json", "train", "bundle")
+    )
     with steps.timed("teacher"):
         _train_teacher(images, teacher, _QUICK_EPOCHS if quick else _TEACHER_EPOCHS)
-    plan, checkpoint, bundle = out_dir / "plan.json", out_dir / "train", out_dir / "bundle"
-    model = ["--model", "digits-cnn", "--weights", str(teacher)]
+    model = ["--model", "digits-cnn", "--weights", str(teacher), "--dataset", dataset]
     with steps.timed("partition"):
-        steps.run("partition", *model, "--dataset", dataset, "--choose", "bottleneck", "--out", str(plan))
+        steps.run("partition", *model, "--choose", "bottleneck", "--out", str(plan))
     with steps.timed("train"):
         _remove(checkpoint)
         epochs = str(_QUICK_EPOCHS if quick else _EPOCHS)
-        steps.run(
-            "train",
-            *model,
-            "--dataset",
-            dataset,
-            "--plan",
-            str(plan),
-            "--epochs",
-            epochs,
-            "--out",
-            str(checkpoint),
-        )
+        steps.run("train", *model, "--plan", str(plan), "--epochs", epochs, "--out", str(checkpoint))
     with steps.timed("export"):
         steps.run("export", str(checkpoint), "--dataset", dataset, "--test", test_spec, "--out", str(bundle))
-    with steps.timed("run"):
-        _run(steps, bundle, source, trace=trace, delay=delay, deadline=deadline, fps=fps, length=length)
-    steps.write_timings()
-    report = out_dir / "report.html"
-    steps.run("report", str(out_dir), "--bundle", str(bundle), "--out", str(report))
-    total_s = time.monotonic() - started
-    out.print(
-        f"report: {report}   events: {out_dir / 'events.jsonl'}   ({total_s:.0f} s in all)", soft_wrap=True
-    )
-    if as_json:
-        print_json({"report": str(report), "timings_s": steps.timings_s, "total_s": round(total_s, 1)})
+    return bundle
 
 
 class _Steps:
@@ -145,9 +145,14 @@ def _train_teacher(images: ImageSet, path: Path, epochs: int) -> None:
     import torch
 
     from isthmus.models.teacher import TeacherSettings, train_teacher
+    from isthmus.runtime.datasets import hold_out
 
-    console.print(f"training the teacher, a small CNN, on {len(images)} images of {images.name}")
-    teacher = train_teacher("digits-cnn", images, TeacherSettings(epochs=epochs))
+    # Policies read accuracies measured on what is held out here: the teacher must not have seen it either.
+    seen, _ = hold_out(images)
+    console.print(
+        f"training the teacher, a small CNN, on {len(seen)} of the {len(images)} images of {images.name}"
+    )
+    teacher = train_teacher("digits-cnn", seen, TeacherSettings(epochs=epochs))
     torch.save(teacher.state_dict(), path)
 
 
@@ -187,10 +192,10 @@ def _run(
         steps.show(agent)
         code = children.run(agent)
     if code != 0:
-        raise _AgentFailed(code)
+        raise _AgentFailedError(code)
 
 
-class _AgentFailed(IsthmusError):
+class _AgentFailedError(IsthmusError):
     """The agent has printed its own error; the demo ends with the agent's exit code."""
 
     def __init__(self, code: int) -> None:
