@@ -205,12 +205,12 @@ def _optimiser(network: SplitNetwork, prior: LatentPrior, settings: TrainSetting
     parts: list[nn.Module] = [network.encoder, network.quantiser, network.decoder]
     if network.exit_head is not None:
         parts.append(network.exit_head)
-    own = [value for part in parts for value in part.parameters()]
+    own = [named for part in parts for named in part.named_parameters()]
     groups: list[dict[str, Any]] = []
-    tail = list(network.tail.parameters()) if network.config.tail_tuned else []
-    for values, peak in ((own, settings.learning_rate), (tail, settings.tail_learning_rate)):
-        decayed = [value for value in values if value.ndim > 1 and value.shape[0] > 4]
-        plain = [value for value in values if not (value.ndim > 1 and value.shape[0] > 4)]
+    tail = list(network.tail.named_parameters()) if network.config.tail_tuned else []
+    for named, peak in ((own, settings.learning_rate), (tail, settings.tail_learning_rate)):
+        decayed = [value for name, value in named if _is_decayed(name, value)]
+        plain = [value for name, value in named if not _is_decayed(name, value)]
         groups.append({"params": decayed, "peak": peak, "weight_decay": settings.weight_decay})
         groups.append({"params": plain, "peak": peak, "weight_decay": 0.0})
     # The prior only follows the latents, it may do so quickly.
@@ -218,3 +218,7 @@ def _optimiser(network: SplitNetwork, prior: LatentPrior, settings: TrainSetting
         {"params": list(prior.parameters()), "peak": 5 * settings.learning_rate, "weight_decay": 0.0}
     )
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=(0.9, 0.99))
+
+
+def _is_decayed(name: str, value: Tensor) -> bool:
+    return name.endswith("weight") and value.ndim > 1
