@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,11 +74,19 @@ def _same(path: Path, what: str, saved: Mapping[str, Any], wanted: Mapping[str, 
             )
 
 
-def check_fresh(out: Path) -> None:
-    """Refuse to start anew over a run in `out`.
+def open_run(out: Path, *, resume: bool) -> None:
+    """Make the directory `out` for a run, and refuse to start anew over an earlier one.
 
     Raises:
-        InputError: If `out` already holds a run's state.
+        InputError: If `out` cannot be made or written, or holds a run's state and `resume` is not asked for.
     """
-    if (out / STATE).exists():
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"{out}: {error.strerror or error}; choose another --out") from None
+    if (out / STATE).exists() and not resume:
         raise InputError(f"{out / STATE}: an earlier run is here; add --resume, or choose another --out")
+    if not resume:  # what a run that ended in its first epoch left behind
+        (out / METRICS).unlink(missing_ok=True)

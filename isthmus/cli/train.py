@@ -97,8 +97,7 @@ def command(
     from isthmus.models.recipes import recipe_for
     from isthmus.runtime.datasets import load_dataset, parse_size
 
-    if not resume:
-        run_state.check_fresh(out_dir)
+    run_state.open_run(out_dir, resume=resume)
     at = cut_name(cut, plan)
     size_hw = parse_size(size) if size is not None else None
     images = load_dataset(dataset, split="train", size=size_hw)

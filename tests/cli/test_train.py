@@ -67,6 +67,14 @@ def test_a_run_is_not_overwritten_but_resumed(
     assert run([*train, "--cut", "stage1", "--resume"]) == 3
 
 
+def test_an_output_that_is_no_directory_is_one_line(
+    train: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").write_text("a file")
+    assert run([*train, "--cut", "stage2"]) == 3
+    assert "choose another --out" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_given_network_is_cut_and_can_be_left_out(train: list[str], tmp_path: Path) -> None:
     weights = tmp_path / "weights.pt"
     torch.save(make_model("digits-cnn", 2, 1).state_dict(), weights)

@@ -8,7 +8,7 @@ import torch
 from isthmus.models.evaluate import evaluate
 from isthmus.models.network import SplitNetwork, tensor_digest
 from isthmus.models.progress import TrainProgress
-from isthmus.models.run_state import METRICS, STATE, check_fresh
+from isthmus.models.run_state import METRICS, STATE, open_run
 from isthmus.models.train import TrainSettings, train_bottleneck
 from isthmus.models.trainer import BottleneckTrainer, StepResult
 from isthmus.runtime.datasets import ImageSet
@@ -85,7 +85,8 @@ def test_a_state_of_other_settings_or_of_nothing_is_refused(
     settings = TrainSettings(epochs=1, batch_size=32)
     train_bottleneck(make_network(), quarters, settings, out=tmp_path)
     with pytest.raises(InputError, match="earlier run is here; add --resume"):
-        check_fresh(tmp_path)
+        open_run(tmp_path, resume=False)
+    open_run(tmp_path, resume=True)
     other = TrainSettings(epochs=1, batch_size=32, learning_rate=0.5)
     with pytest.raises(InputError, match=r"settings learning_rate = 0.002, now 0.5 is asked for"):
         train_bottleneck(make_network(), quarters, other, out=tmp_path, resume=True)
@@ -151,6 +152,12 @@ def test_time_ends_a_run_annealed(
     assert seen == sorted(seen)
     assert seen[-1] > 0.9
     network.codes(torch.from_numpy(quarters.images[:2]), 0)  # calibrated all the same
+
+
+def test_metrics_of_a_run_that_left_no_state_are_forgotten(tmp_path: Path) -> None:
+    (tmp_path / METRICS).write_text("{}\n")
+    open_run(tmp_path, resume=False)
+    assert not (tmp_path / METRICS).exists()
 
 
 @pytest.mark.parametrize(
