@@ -55,11 +55,11 @@ def test_agent_runs_against_a_server(edge_python: str, tiny_bundle: Path, tmp_pa
     try:
         assert server.stdout is not None
         port = json.loads(server.stdout.readline())["port"]
+        arguments = ["--server", f"127.0.0.1:{port}", "--source", f"npz:{tmp_path / 'images.npz'}"]
+        arguments += ["--fps", "20", "--deadline", "250ms", "--frames", "60", "--json"]
+        arguments += ["--events", str(tmp_path / "events.jsonl")]
         agent = subprocess.run(
-            [edge_python, "-m", "isthmus", "agent", str(tiny_bundle)]
-            + ["--server", f"127.0.0.1:{port}", "--source", f"npz:{tmp_path / 'images.npz'}"]
-            + ["--fps", "20", "--deadline", "250ms", "--frames", "60", "--json"]
-            + ["--events", str(tmp_path / "events.jsonl")],
+            [edge_python, "-m", "isthmus", "agent", str(tiny_bundle), *arguments],
             cwd=tmp_path,
             capture_output=True,
             text=True,
