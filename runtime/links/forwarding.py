@@ -160,6 +160,9 @@ def shrink(sock: socket.socket, *, receive_bytes: int, send_bytes: int) -> None:
     To be announced to the other end they must be set before the handshake. The sender's own kernel still
     holds what its own buffer takes.
     """
+    # asyncio leaves Nagle's algorithm on for sockets it did not make; a quantum would wait 40 ms for the
+    # acknowledgement of the one before it.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)
     with contextlib.suppress(OSError):  # some systems forbid it; the window then closes a little late
