@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,12 +22,12 @@ from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.config import AgentConfig
 from isthmus.device_agents.crew import Crew
 from isthmus.device_agents.device import Device
-from isthmus.device_agents.flight import Flight
+from isthmus.device_agents.flight import Flight, plain_points
 from isthmus.device_agents.guard import Guard, Standby
 from isthmus.device_agents.ledger import Ledger, Observer
 from isthmus.device_agents.sources import FrameSource
 from isthmus.device_agents.stream import Uplink
-from isthmus.runtime.bundle import Bundle, PointTable
+from isthmus.runtime.bundle import Bundle
 from isthmus.runtime.control import Decision, make_policy
 from isthmus.runtime.events import EventLog, FrameEvent
 from isthmus.runtime.session import FullJitter, RunSummary, Session
@@ -98,25 +97,9 @@ class Agent:
         self._session = Session(deadline_s=config.deadline_s)
         self._ledger = Ledger(config, bundle, log=log, observer=observer)
         self._crew = Crew()
-        model = config.model or bundle.manifest.name
         self._guard = Guard(session=self._session, device=self._device, crew=self._crew, on_end=self._on_end)
-        self._flight = Flight(
-            manifest=bundle.manifest,
-            model=model,
-            session=self._session,
-            guard=self._guard,
-            owner=self,
-            most_in_flight=math.ceil(config.fps * config.deadline_s) + 1,
-            busy_backoff=FullJitter(base_s=0.05, cap_s=1.0),
-        )
-        self._uplink = Uplink(
-            server=config.server,
-            model=model,
-            run_id=uuid.uuid4().hex[:12],
-            sink=self._flight,
-            backoff=FullJitter(base_s=0.1, cap_s=config.retry_cap_s),
-            connect_timeout_s=config.connect_timeout_s,
-        )
+        self._flight = self._make_flight()
+        self._uplink = self._make_uplink()
         self._heads = ThreadPoolExecutor(1, thread_name_prefix="head")
         self._newest: NDArray[np.uint8] | None = None
         self._captured = asyncio.Event()
@@ -278,6 +261,29 @@ class Agent:
     async def _wait_settled(self) -> None:
         await self._settled.wait()
 
+    def _make_flight(self) -> Flight:
+        config, manifest = self._config, self._bundle.manifest
+        return Flight(
+            manifest=manifest,
+            model=config.model or manifest.name,
+            session=self._session,
+            guard=self._guard,
+            owner=self,
+            most_in_flight=math.ceil(config.fps * config.deadline_s) + 1,
+            busy_backoff=FullJitter(base_s=0.05, cap_s=1.0),
+        )
+
+    def _make_uplink(self) -> Uplink:
+        config = self._config
+        return Uplink(
+            server=config.server,
+            model=config.model or self._bundle.manifest.name,
+            run_id=uuid.uuid4().hex[:12],
+            sink=self._flight,
+            backoff=FullJitter(base_s=0.1, cap_s=config.retry_cap_s),
+            connect_timeout_s=config.connect_timeout_s,
+        )
+
     def _close(self) -> None:
         self._guard.close()
         self._heads.shutdown(wait=True, cancel_futures=True)
@@ -286,14 +292,3 @@ class Agent:
             self._on_end(event)
         self._ledger.link(self._flight.estimate(now_s), now_s)
         self._ledger.end(now_s, self._session, reconnects=max(0, self._flight.connections - 1))
-
-
-def plain_points(bundle: Bundle) -> PointTable:
-    """Return the bundle's table for a server that takes only plain latents: every point has the same size."""
-    latent = bundle.manifest.latent
-    nbytes = latent.channels * latent.height * latent.width
-    records = tuple(
-        msgspec.structs.replace(record, bytes_mean=float(nbytes), bytes_p95=float(nbytes), bytes_max=nbytes)
-        for record in bundle.points.records
-    )
-    return msgspec.structs.replace(bundle.points, records=records)

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from isthmus.device_agents.device import Encoded
 from isthmus.device_agents.guard import Guard
 from isthmus.device_agents.peer import Capability, check_model
 from isthmus.device_agents.timing import RecentMedian
-from isthmus.runtime.bundle import Manifest
+from isthmus.runtime.bundle import Bundle, Manifest, PointTable
 from isthmus.runtime.control import LinkEstimate, LinkEstimator
 from isthmus.runtime.session import FullJitter, Session
 from isthmus.runtime.wire import MAX_MESSAGE_BYTES, Answer, latent_request, payload_request
@@ -195,3 +196,14 @@ class Flight:
             return True
         self._owner.note(f"answers of shape {outputs.shape}, or that are no finite numbers, are not used")
         return False
+
+
+def plain_points(bundle: Bundle) -> PointTable:
+    """Return the bundle's table for a server that takes only plain latents: every point has the same size."""
+    latent = bundle.manifest.latent
+    nbytes = latent.channels * latent.height * latent.width
+    records = tuple(
+        msgspec.structs.replace(record, bytes_mean=float(nbytes), bytes_p95=float(nbytes), bytes_max=nbytes)
+        for record in bundle.points.records
+    )
+    return msgspec.structs.replace(bundle.points, records=records)

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from isthmus.device_agents.agent import Agent, plain_points
+from isthmus.device_agents.agent import Agent
 from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.config import AgentConfig
 from isthmus.device_agents.sources import ImageSource, open_source
@@ -334,13 +334,6 @@ async def test_the_state_is_shown_and_logged_every_second(launch, account, tiny,
     assert [moment.link.connected for moment in watcher.moments] == [False, False]
     assert watcher.moments[-1].summary.captured >= 50
     assert watcher.moments[0].elapsed_s == pytest.approx(1.0, abs=0.3)
-
-
-def test_plain_latents_cost_the_same_at_every_point(tiny):
-    table = plain_points(tiny)
-    assert {record.bytes_mean for record in table.records} == {64.0}
-    assert [record.utility for record in table.records] == [r.utility for r in tiny.points.records]
-    assert {record.bytes_max for record in tiny.points.records} != {64}
 
 
 @pytest.mark.parametrize("way", ["failed", "silent"])

@@ -7,7 +7,7 @@ import pytest
 
 from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.device import Device, Encoded
-from isthmus.device_agents.flight import Flight
+from isthmus.device_agents.flight import Flight, plain_points
 from isthmus.device_agents.peer import Capability
 from isthmus.runtime.errors import PeerError
 from isthmus.runtime.session import FullJitter, Session
@@ -226,3 +226,10 @@ def test_a_server_with_another_bundle_is_refused(stage):
     with pytest.raises(PeerError, match="takes latents"):
         stage.flight.on_connected(Capability(server="x", stream=True, payload=True, metadata=metadata))
     assert not stage.flight.connected
+
+
+def test_plain_latents_cost_the_same_at_every_point(tiny):
+    table = plain_points(tiny)
+    assert {record.bytes_mean for record in table.records} == {64.0}
+    assert [record.utility for record in table.records] == [r.utility for r in tiny.points.records]
+    assert {record.bytes_max for record in tiny.points.records} != {64}
