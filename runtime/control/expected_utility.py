@@ -2,9 +2,10 @@
 
 Pure: no clock, no socket, no thread. Past errors of the rate estimate give, for each operating point, the
 probability p of an answer before the device would have to give its own; sending is worth
-p·u + (1 − p)·(u_device − late_cost). A late frame costs `late_cost` beyond its own failure, because it holds
-the link against the frames behind it. When the device's answer is worth more and nothing is in flight, the
-smallest point is sent all the same from time to time: a controller that stops sending stops learning.
+p·u + (1 − p)·u_device, less what its backlog costs the next frame: nothing if the link is free again by then,
+else a price for the time it is not. Without that price a policy fills the queue up to the deadline and stays
+there. When the device's answer is worth more and nothing is in flight, the smallest point is sent all the
+same from time to time: a controller that stops sending stops learning.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ Floats = NDArray[np.float64]
 
 # Before any error was observed: a spread of ±30 % around the estimate.
 _PRIOR_RESIDUALS = (-0.35, -0.15, 0.0, 0.15, 0.35)
+# A longer backlog is answered by not sending; how much longer no longer matters.
+_MOST_BUDGETS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,10 @@ class _Worth:
 
 
 class ExpectedUtilityPolicy:
-    """Maximises the expected utility of every frame."""
+    """Maximises the expected utility of every frame, less the price of the backlog it leaves.
+
+    It remembers one thing: when it was last asked, which tells when the next frame will come.
+    """
 
     name = "expected-utility"
 
@@ -47,7 +53,7 @@ class ExpectedUtilityPolicy:
         *,
         probe_interval_s: float = 0.2,
         stalled_probe_s: float = 2.0,
-        late_cost: float = 0.2,
+        backlog_price: float = 0.4,
     ) -> None:
         """Read the measured table.
 
@@ -56,7 +62,7 @@ class ExpectedUtilityPolicy:
             probe_interval_s: Least time between probes on a link that answers.
             stalled_probe_s: Time after which a frame in flight no longer keeps a probe from being sent; an
                 answer may have been lost for good.
-            late_cost: Utility that a late frame costs those behind it.
+            backlog_price: Utility lost if the next frame finds a backlog that lasts a whole budget.
         """
         self._answers = DeviceAnswers(points)
         self._points = [record.point for record in points.records]
@@ -68,10 +74,15 @@ class ExpectedUtilityPolicy:
         self._smallest = int(np.lexsort((-self._utility, self._bytes))[0])
         self._probe_interval_s = probe_interval_s
         self._stalled_probe_s = stalled_probe_s
-        self._late_cost = late_cost
+        self._backlog_price = backlog_price
+        self._asked_s: float | None = None
+        self._interval_s: float | None = None
 
     def decide(self, link: LinkEstimate, device: DeviceState, *, budget_s: float, now_s: float) -> Decision:
         """Return what to do with the frame at hand; see `Policy.decide`."""
+        if self._asked_s is not None and now_s > self._asked_s:
+            self._interval_s = now_s - self._asked_s
+        self._asked_s = now_s
         if not link.connected:
             return self._answers.decide(device, budget_s, "not connected")
         head_s = np.array([self._answers.head_s(device, point.width_index) for point in self._points])
@@ -81,14 +92,19 @@ class ExpectedUtilityPolicy:
         alone = self._answers.best(device, budget_s)
         if worth.in_time[best] > 0 and worth.value[best] > (0.0 if alone is None else alone.utility):
             return self._send(best, worth, link, probe=False)
-        if self._may_probe(link):
+        worthwhile = head_s + device.encode_s <= budget_s
+        if alone is not None:
+            worthwhile &= self._utility > alone.utility
+        if worthwhile.any() and self._may_probe(link):
             return self._send(self._smallest, worth, link, probe=True)
         rate = format_rate(link.rate_bytes_per_s)
         return self._answers.decide(device, budget_s, f"rate {rate}, {link.in_flight} in flight")
 
     def _worth(self, link: LinkEstimate, device: DeviceState, head_s: Floats, budget_s: float) -> _Worth:
         ready_s = head_s + device.encode_s
-        answered_s = self._answered_s(link, device, ready_s)
+        sent_s = self._sent_s(link, ready_s)
+        answered_s = sent_s + ((link.rtt_s or 0.0) + device.server_s)
+        price = self._price(sent_s - ready_s[:, None], budget_s)
         candidates: list[tuple[Fallback | None, float]] = [(None, 0.0)]
         utilities = [np.zeros_like(self._utility)]
         if device.exit_s is not None:
@@ -98,14 +114,13 @@ class ExpectedUtilityPolicy:
             candidates.append(("local", device.local_s))
             utilities.append(np.full_like(self._utility, self._answers.local_utility))
         in_time, value, utility = [], [], []
-        for (_, need_s), own in zip(candidates, utilities, strict=True):
+        for (kind, need_s), own in zip(candidates, utilities, strict=True):
             p = (answered_s <= budget_s - need_s).mean(axis=1)
-            possible = ~np.isnan(own) & (ready_s + need_s <= budget_s)
-            possible |= need_s == 0.0
+            possible = ~np.isnan(own) & ((ready_s + need_s <= budget_s) | (kind is None))
             expected = p * self._utility + (1 - p) * own
             in_time.append(p)
             utility.append(expected)
-            value.append(np.where(possible, expected - (1 - p) * self._late_cost, -np.inf))
+            value.append(np.where(possible, expected - price, -np.inf))
         chosen = np.argmax(value, axis=0)
         rows = np.arange(len(self._points))
         return _Worth(
@@ -116,16 +131,23 @@ class ExpectedUtilityPolicy:
             chosen=chosen,
         )
 
-    def _answered_s(self, link: LinkEstimate, device: DeviceState, ready_s: Floats) -> Floats:
-        """Return [points, residuals] seconds until the answer, one column per past error of the estimate."""
+    def _sent_s(self, link: LinkEstimate, ready_s: Floats) -> Floats:
+        """Return [points, residuals] seconds until the link is done: a column per past error."""
         if not link.rate_bytes_per_s:
             return np.full((len(self._points), 1), np.inf)
         rates = link.rate_bytes_per_s * np.exp(np.array(link.residuals or _PRIOR_RESIDUALS))
         free_s = link.backlog_bytes / rates
         start_s = np.maximum(ready_s[:, None], free_s[None, :])
-        sending_s = (self._bytes[:, None] + link.overhead_bytes) / rates[None, :]
-        answered_s: Floats = start_s + sending_s + ((link.rtt_s or 0.0) + device.server_s)
-        return answered_s
+        sent_s: Floats = start_s + (self._bytes[:, None] + link.overhead_bytes) / rates[None, :]
+        return sent_s
+
+    def _price(self, busy_s: Floats, budget_s: float) -> Floats:
+        """Return what each point costs the next frame if it holds the link for `busy_s`."""
+        if self._interval_s is None or budget_s <= 0:
+            return np.zeros(len(self._points))
+        budgets = np.clip((busy_s - self._interval_s) / budget_s, 0.0, _MOST_BUDGETS).mean(axis=1)
+        price: Floats = self._backlog_price * budgets
+        return price
 
     def _may_probe(self, link: LinkEstimate) -> bool:
         if link.idle_s is None:

@@ -90,11 +90,11 @@ class Shaper(Generic[Flow]):
             self._take(flow, came_s, data[size:], size)
 
     def _next_flow(self) -> Flow:
-        """Return whose turn it is; bytes that came after the link fell idle give way to earlier ones."""
+        """Return whose turn it is; bytes that came just now must not claim time in which others waited."""
         for flow, queue in self._waiting.items():
             if queue[0][0] <= self._free_s:
                 return flow
-        return min(self._waiting, key=lambda flow: self._waiting[flow][0][0])
+        return next(iter(self._waiting))
 
     def _take(self, flow: Flow, came_s: float, rest: memoryview, size: int) -> None:
         queue = self._waiting.pop(flow)
