@@ -202,13 +202,14 @@ class BottleneckTrainer:
 
 def _optimiser(network: SplitNetwork, prior: LatentPrior, settings: TrainSettings) -> torch.optim.AdamW:
     """Return AdamW with a peak rate per group; no decay on biases, affines and gains (US-Nets)."""
-    parts: list[nn.Module] = [network.encoder, network.quantiser, network.decoder]
-    if network.exit_head is not None:
-        parts.append(network.exit_head)
+    parts: tuple[nn.Module, ...] = (network.encoder, network.quantiser, network.decoder)
     own = [named for part in parts for named in part.named_parameters()]
+    # The exit is small, starts only with stage 2, and bends nothing else: it may learn quickly.
+    early_exit = [] if network.exit_head is None else list(network.exit_head.named_parameters())
     groups: list[dict[str, Any]] = []
     tail = list(network.tail.named_parameters()) if network.config.tail_tuned else []
-    for named, peak in ((own, settings.learning_rate), (tail, settings.tail_learning_rate)):
+    rate = settings.learning_rate
+    for named, peak in ((own, rate), (early_exit, 3 * rate), (tail, settings.tail_learning_rate)):
         decayed = [value for name, value in named if _is_decayed(name, value)]
         plain = [value for name, value in named if not _is_decayed(name, value)]
         groups.append({"params": decayed, "peak": peak, "weight_decay": settings.weight_decay})
