@@ -77,7 +77,7 @@ class LinkEstimator:
     def on_sent(self, frame: int, nbytes: int, now_s: float) -> None:
         """Note that `frame` was handed to the connection, `nbytes` of payload."""
         believed = self._rate(now_s)
-        self._waiting[frame] = _Sent(now_s, nbytes + self._overhead_bytes, believed)
+        self._waiting[frame] = _Sent(now_s, max(1, nbytes + self._overhead_bytes), believed)
         self._last_sent_s = now_s
 
     def on_lost(self, frame: int, now_s: float) -> None:

@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 
 # Before any error was observed: a spread of ±30 % around the estimate.
 _PRIOR_RESIDUALS = (-0.35, -0.15, 0.0, 0.15, 0.35)
+# Some frames are late whatever was predicted: between equals, one with a fallback is better.
+_MOST_CERTAIN = 0.999
 # A longer backlog is answered by not sending; how much longer no longer matters.
 _MOST_BUDGETS = 2.0
 
@@ -53,7 +55,7 @@ class ExpectedUtilityPolicy:
         *,
         probe_interval_s: float = 0.2,
         stalled_probe_s: float = 2.0,
-        backlog_price: float = 0.4,
+        backlog_price: float = 1.0,
     ) -> None:
         """Read the measured table.
 
@@ -62,7 +64,8 @@ class ExpectedUtilityPolicy:
             probe_interval_s: Least time between probes on a link that answers.
             stalled_probe_s: Time after which a frame in flight no longer keeps a probe from being sent; an
                 answer may have been lost for good.
-            backlog_price: Utility lost if the next frame finds a backlog that lasts a whole budget.
+            backlog_price: Share of what the link can add to the device's own answer that the next frame
+                loses if it finds a backlog that lasts a whole budget.
         """
         self._answers = DeviceAnswers(points)
         self._points = [record.point for record in points.records]
@@ -71,6 +74,7 @@ class ExpectedUtilityPolicy:
         self._bytes = np.array([record.bytes_p95 for record in points.records])
         exits = self._answers.exit_utility
         self._exit_utility = np.array([exits.get(point.width_index, np.nan) for point in self._points])
+        self._best_utility = float(self._utility.max())
         self._smallest = int(np.lexsort((-self._utility, self._bytes))[0])
         self._probe_interval_s = probe_interval_s
         self._stalled_probe_s = stalled_probe_s
@@ -86,25 +90,26 @@ class ExpectedUtilityPolicy:
         if not link.connected:
             return self._answers.decide(device, budget_s, "not connected")
         head_s = np.array([self._answers.head_s(device, point.width_index) for point in self._points])
-        worth = self._worth(link, device, head_s, budget_s)
+        alone = self._answers.best(device, budget_s)
+        alone_utility = 0.0 if alone is None else alone.utility
+        worth = self._worth(link, device, head_s, budget_s, alone_utility)
         # Ties: fewer bytes, then less compute.
         best = int(np.lexsort((head_s, self._bytes, -worth.value))[0])
-        alone = self._answers.best(device, budget_s)
-        if worth.in_time[best] > 0 and worth.value[best] > (0.0 if alone is None else alone.utility):
+        if worth.in_time[best] > 0 and worth.value[best] > alone_utility:
             return self._send(best, worth, link, probe=False)
-        worthwhile = head_s + device.encode_s <= budget_s
-        if alone is not None:
-            worthwhile &= self._utility > alone.utility
+        worthwhile = (self._utility > alone_utility) & (head_s + device.encode_s <= budget_s)
         if worthwhile.any() and self._may_probe(link):
             return self._send(self._smallest, worth, link, probe=True)
         rate = format_rate(link.rate_bytes_per_s)
         return self._answers.decide(device, budget_s, f"rate {rate}, {link.in_flight} in flight")
 
-    def _worth(self, link: LinkEstimate, device: DeviceState, head_s: Floats, budget_s: float) -> _Worth:
+    def _worth(
+        self, link: LinkEstimate, device: DeviceState, head_s: Floats, budget_s: float, alone: float
+    ) -> _Worth:
         ready_s = head_s + device.encode_s
         sent_s = self._sent_s(link, ready_s)
         answered_s = sent_s + ((link.rtt_s or 0.0) + device.server_s)
-        price = self._price(sent_s - ready_s[:, None], budget_s)
+        price = max(0.0, self._best_utility - alone) * self._price(sent_s - ready_s[:, None], budget_s)
         candidates: list[tuple[Fallback | None, float]] = [(None, 0.0)]
         utilities = [np.zeros_like(self._utility)]
         if device.exit_s is not None:
@@ -115,7 +120,7 @@ class ExpectedUtilityPolicy:
             utilities.append(np.full_like(self._utility, self._answers.local_utility))
         in_time, value, utility = [], [], []
         for (kind, need_s), own in zip(candidates, utilities, strict=True):
-            p = (answered_s <= budget_s - need_s).mean(axis=1)
+            p = np.minimum((answered_s <= budget_s - need_s).mean(axis=1), _MOST_CERTAIN)
             possible = ~np.isnan(own) & ((ready_s + need_s <= budget_s) | (kind is None))
             expected = p * self._utility + (1 - p) * own
             in_time.append(p)
@@ -142,7 +147,7 @@ class ExpectedUtilityPolicy:
         return sent_s
 
     def _price(self, busy_s: Floats, budget_s: float) -> Floats:
-        """Return what each point costs the next frame if it holds the link for `busy_s`."""
+        """Return the share the next frame loses if each point holds the link for `busy_s`."""
         if self._interval_s is None or budget_s <= 0:
             return np.zeros(len(self._points))
         budgets = np.clip((busy_s - self._interval_s) / budget_s, 0.0, _MOST_BUDGETS).mean(axis=1)

@@ -1,12 +1,13 @@
-"""A device, a link and a server on a virtual clock: estimator and policy in a closed loop."""
+"""A device, a link and a server on a virtual clock, so that estimator and policy run in a closed loop."""
 
 from __future__ import annotations
 
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,24 +15,76 @@ from isthmus.runtime.bundle import DeviceAnswer, OperatingPoint, PointRecord, Po
 from isthmus.runtime.control import Decision, DeviceState, LinkEstimate, LinkEstimator, Policy
 from isthmus.runtime.links import RateTrace, SimLink
 
+# What the server's clock is ahead of ours.
+SERVER_CLOCK_S = 1000.0
 
-@dataclass
+
+def make_points(
+    sizes: Sequence[tuple[int, int, float, float]],
+    *,
+    exit_utility: float | None = 0.6,
+    local_utility: float | None = None,
+) -> PointTable:
+    """Return a table from (width index, channels, mean bytes, utility)."""
+    records = tuple(
+        PointRecord(
+            point=OperatingPoint(width_index=width, channels=channels),
+            utility=utility,
+            bytes_mean=float(nbytes),
+            bytes_p95=nbytes * 1.1,
+            bytes_max=round(nbytes * 1.2),
+            head_s=0.001 * (width + 1),
+        )
+        for width, channels, nbytes, utility in sizes
+    )
+    exits = ()
+    if exit_utility is not None:
+        widths = sorted({record.point.width_index for record in records})
+        exits = tuple(
+            DeviceAnswer(utility=exit_utility, compute_s=0.001, width_index=width) for width in widths
+        )
+    local = None if local_utility is None else DeviceAnswer(utility=local_utility, compute_s=0.02)
+    return PointTable(
+        measured_on="test", host="test", teacher_utility=0.95, records=records, exits=exits, local=local
+    )
+
+
+def make_device(points: PointTable, **changes: object) -> DeviceState:
+    """Return a device that can do what the table offers, at the table's head times."""
+    facts: dict[str, object] = {
+        "head_s": {record.point.width_index: record.head_s for record in points.records},
+        "exit_s": 0.001 if points.exits else None,
+        "local_s": 0.02 if points.local else None,
+        "encode_s": 0.001,
+        "server_s": 0.004,
+    }
+    return DeviceState(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a run: when, what was chosen, what the answer was worth, whether the server gave it."""
+
+    at_s: float
+    decision: Decision
+    estimate: LinkEstimate
+    value: float
+    remote: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """What happened: per frame (time, decision, value of the answer, answered by the server in time)."""
-
-    frames: list[tuple[float, Decision, float, bool]] = field(default_factory=list)
-    estimates: list[tuple[float, LinkEstimate]] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
 
     @property
     def utility(self) -> float:
-        return sum(value for _, _, value, _ in self.frames) / len(self.frames)
+        return sum(frame.value for frame in self.frames) / len(self.frames)
 
-    @property
-    def points_answered(self) -> Counter[OperatingPoint | None]:
-        return Counter(decision.point for _, decision, _, remote in self.frames if remote)
+    def between(self, start_s: float, end_s: float) -> list[Frame]:
+        return [frame for frame in self.frames if start_s <= frame.at_s < end_s]
 
-    def between(self, start_s: float, end_s: float) -> list[tuple[float, Decision, float, bool]]:
-        return [frame for frame in self.frames if start_s <= frame[0] < end_s]
+    def points(self) -> Counter[OperatingPoint | None]:
+        return Counter(frame.decision.point for frame in self.frames if frame.remote)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,41 +95,42 @@ class World:
     points: PointTable
     device: DeviceState
     deadline_s: float = 0.15
-    fps: float = 25.0
+    fps: float = 20.0
     duration_s: float = 24.0
     start_s: float = 0.0
     delay_s: float = 0.01
-    overhead_bytes: int = 0
+    overhead_bytes: int = 112
     jitter_s: float = 0.001
     seed: int = 1
-    device_utility: float = 0.0
+    server_clock: bool = True
+
+    def frame_instants(self) -> list[float]:
+        return [self.start_s + number / self.fps for number in range(int(self.duration_s * self.fps))]
 
     def size(self, record: PointRecord, noise: random.Random) -> int:
         spread = (record.bytes_p95 - record.bytes_mean) / 1.645
         return max(1, round(min(record.bytes_max, noise.gauss(record.bytes_mean, spread))))
 
-    def record(self, point: OperatingPoint | None) -> PointRecord:
-        assert point is not None
-        return self.points.record(point)
-
-    def device_value(self, decision: Decision) -> float:
-        """What the device's own answer to this frame is worth."""
+    def own_value(self, decision: Decision) -> float:
+        """What the device's own answer to the frame is worth."""
         kind = decision.fallback if decision.action == "send" else decision.action
         if kind == "local":
             assert self.points.local is not None
             return self.points.local.utility
         if kind == "exit":
             assert decision.point is not None
-            return {e.width_index: e.utility for e in self.points.exits}[decision.point.width_index]
+            return {answer.width_index: answer.utility for answer in self.points.exits}[
+                decision.point.width_index
+            ]
         return 0.0
 
 
 def simulate(world: World, policy: Policy, estimator: LinkEstimator | None = None) -> Run:
-    """Run `policy` over the world's link and return what happened."""
+    """Run `policy` over the world's link."""
     noise = random.Random(world.seed)
     estimator = estimator or LinkEstimator(overhead_bytes=world.overhead_bytes)
     link = SimLink(world.trace, delay_s=world.delay_s)
-    answers: list[tuple[float, int, int]] = []  # (answered, frame, received_ns)
+    answers: list[tuple[float, int, int]] = []
     run = Run()
     estimator.on_connected(world.start_s)
 
@@ -84,92 +138,85 @@ def simulate(world: World, policy: Policy, estimator: LinkEstimator | None = Non
         while answers and answers[0][0] <= until_s:
             at_s, frame, received_ns = heapq.heappop(answers)
             estimator.on_delivered(
-                frame, at_s, server_received_ns=received_ns, server_s=world.device.server_s
+                frame,
+                at_s,
+                server_received_ns=received_ns if world.server_clock else None,
+                server_s=world.device.server_s,
             )
 
-    for frame in range(int(world.duration_s * world.fps)):
-        now_s = world.start_s + frame / world.fps
+    for number, now_s in enumerate(world.frame_instants()):
         deliver(now_s)
         estimate = estimator.estimate(now_s)
         decision = policy.decide(estimate, world.device, budget_s=world.deadline_s, now_s=now_s)
-        run.estimates.append((now_s, estimate))
-        value, remote = world.device_value(decision), False
+        value, remote = world.own_value(decision), False
         if decision.action == "send":
-            record = world.record(decision.point)
+            assert decision.point is not None
+            record = world.points.record(decision.point)
             sent_s = now_s + world.device.head_s[record.point.width_index] + world.device.encode_s
             deliver(sent_s)
             nbytes = world.size(record, noise)
-            estimator.on_sent(frame, nbytes, sent_s)
-            arrival_s = link.send(nbytes + world.overhead_bytes, sent_s) + noise.expovariate(
-                1 / world.jitter_s
-            )
-            answered_s = (
-                arrival_s + world.device.server_s + world.delay_s + noise.expovariate(1 / world.jitter_s)
-            )
-            if arrival_s < 1e9:
-                heapq.heappush(answers, (answered_s, frame, round((arrival_s + 1000.0) * 1e9)))
-            if answered_s <= now_s + world.deadline_s - decision.fallback_s:
+            estimator.on_sent(number, nbytes, sent_s)
+            arrival_s = link.send(nbytes + world.overhead_bytes, sent_s)
+            arrival_s += noise.expovariate(1 / world.jitter_s)
+            answer_s = arrival_s + world.device.server_s + world.delay_s
+            answer_s += noise.expovariate(1 / world.jitter_s)
+            if answer_s < float("inf"):
+                heapq.heappush(answers, (answer_s, number, round((arrival_s + SERVER_CLOCK_S) * 1e9)))
+            if answer_s <= now_s + world.deadline_s - decision.fallback_s:
                 value, remote = record.utility, True
-        run.frames.append((now_s, decision, value, remote))
+        run.frames.append(Frame(now_s, decision, estimate, value, remote))
     return run
 
 
 def clairvoyant(world: World) -> float:
-    """Return the utility of a controller that knows the link and takes the most useful point in time."""
+    """Return the utility of who knows the link and takes, frame by frame, the best point that is in time."""
     link = SimLink(world.trace, delay_s=world.delay_s)
     noise = random.Random(world.seed)
-    records = sorted(world.points.records, key=lambda r: (-r.utility, r.bytes_mean))
-    total, frames = 0.0, int(world.duration_s * world.fps)
-    for frame in range(frames):
-        now_s = world.start_s + frame / world.fps
-        value = world.device_utility
-        sizes = {record.point: world.size(record, noise) for record in records}
-        for record in records:
+    own = [answer.utility for answer in world.points.exits]
+    if world.points.local is not None:
+        own.append(world.points.local.utility)
+    total = 0.0
+    for now_s in world.frame_instants():
+        value = max(own, default=0.0)
+        for record in sorted(world.points.records, key=lambda r: (-r.utility, r.bytes_mean)):
+            if record.utility <= value:
+                break
             sent_s = now_s + world.device.head_s[record.point.width_index] + world.device.encode_s
-            nbytes = sizes[record.point] + world.overhead_bytes
+            nbytes = world.size(record, noise) + world.overhead_bytes
             rest_s = world.device.server_s + world.delay_s
-            if record.utility > value and link.arrival(nbytes, sent_s) + rest_s <= now_s + world.deadline_s:
+            if link.arrival(nbytes, sent_s) + rest_s <= now_s + world.deadline_s:
                 link.send(nbytes, sent_s)
                 value = record.utility
                 break
         total += value
-    return total / frames
+    return total / len(world.frame_instants())
 
 
-@pytest.fixture
-def make_points() -> Callable[..., PointTable]:
-    return build_points
+@pytest.fixture(scope="session")
+def loop() -> SimpleNamespace:
+    """Return the closed loop's pieces."""
+    return SimpleNamespace(
+        World=World,
+        simulate=simulate,
+        clairvoyant=clairvoyant,
+        make_points=make_points,
+        make_device=make_device,
+    )
 
 
-def build_points(
-    sizes: Sequence[tuple[int, int, int, float]],
-    *,
-    exit_utility: float | None = 0.6,
-    local_utility: float | None = None,
-) -> PointTable:
-    """Return a table from (width index, channels, mean bytes, utility)."""
-    return PointTable(
-        measured_on="test",
-        host="test",
-        teacher_utility=0.95,
-        records=tuple(
-            PointRecord(
-                point=OperatingPoint(width_index=width, channels=channels),
-                utility=utility,
-                bytes_mean=float(nbytes),
-                bytes_p95=nbytes * 1.1,
-                bytes_max=round(nbytes * 1.2),
-                head_s=0.001 * (width + 1),
-            )
-            for width, channels, nbytes, utility in sizes
-        ),
-        exits=()
-        if exit_utility is None
-        else tuple(
-            DeviceAnswer(utility=exit_utility, compute_s=0.001, width_index=width)
-            for width in sorted({size[0] for size in sizes})
-        ),
-        local=None
-        if local_utility is None
-        else DeviceAnswer(utility=local_utility, compute_s=0.02, width_index=None),
+@pytest.fixture(scope="session")
+def ladder() -> PointTable:
+    """Return eight points of four widths, payloads as of small images."""
+    return make_points(
+        [
+            (0, 4, 70, 0.80),
+            (0, 8, 120, 0.86),
+            (1, 8, 125, 0.88),
+            (1, 16, 210, 0.91),
+            (2, 16, 215, 0.92),
+            (2, 24, 300, 0.935),
+            (3, 24, 310, 0.94),
+            (3, 32, 390, 0.95),
+        ],
+        exit_utility=0.7,
     )

@@ -1,0 +1,94 @@
+import json
+import os
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import isthmus
+from isthmus.cli import run
+from isthmus.runtime.events import ShapeEvent, read_events
+
+
+@pytest.fixture
+def upper_server():
+    """A TCP server on a thread that answers each message in capitals; its port."""
+
+    class Upper(socketserver.BaseRequestHandler):
+        def handle(self):
+            while data := self.request.recv(4096):
+                self.request.sendall(data.upper())
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Upper) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_forwards_logs_and_ends_when_told(upper_server, tmp_path, number):
+    events = tmp_path / "link.jsonl"
+    arguments = ["--listen", "127.0.0.1:0", "--target", f"127.0.0.1:{upper_server}"]
+    arguments += ["--trace", "constant:100kB", "--delay", "5ms", "--events", str(events), "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "isthmus", "link", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Our source tree, wherever the test runs from.
+        env={**os.environ, "PYTHONPATH": str(Path(isthmus.__file__).resolve().parents[1])},
+    ) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert ready["event"] == "ready"
+        with socket.create_connection(("127.0.0.1", ready["port"]), timeout=5) as client:
+            client.sendall(b"hello")
+            assert client.recv(4096) == b"HELLO"
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=10)
+    assert process.returncode == 0, errors
+    assert json.loads(rest) == {"event": "stopped", "connections": 1, "up_bytes": 5, "down_bytes": 5}
+    assert errors == ""
+    assert [type(event) for event in read_events(events)] == [ShapeEvent]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--target", "127.0.0.1:1", "--trace", "nosuch"], 3, "trace 'nosuch'"),
+        (["--target", "127.0.0.1:1", "--trace", "constant:5"], 3, "rate '5'"),
+        (["--target", "127.0.0.1:1", "--downlink", "constant:5"], 3, "rate '5'"),
+        (["--target", "127.0.0.1:1", "--delay", "10"], 3, "duration '10'"),
+        (["--target", "localhost"], 3, "--target 'localhost': give HOST:PORT"),
+        (["--target", "127.0.0.1:0"], 3, "--target '127.0.0.1:0'"),
+        (["--target", "127.0.0.1:1", "--listen", "127.0.0.1:99999"], 3, "--listen '127.0.0.1:99999'"),
+        (["--target", "127.0.0.1:1", "--listen", "203.0.113.1:0"], 5, "203.0.113.1:0: "),
+        (["--target", "127.0.0.1:1", "--events", "no/such/folder/x"], 4, "no/such/folder/x"),
+        ([], 2, "--target"),
+    ],
+)
+def test_bad_input_is_one_line_and_its_exit_code(arguments, code, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["link", *arguments]) == code
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+    if code != 2:
+        assert len(errors.strip().splitlines()) == 1
+
+
+def test_a_port_in_use(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert run(["link", "--target", "127.0.0.1:1", "--listen", address]) == 5
+    assert f"error: {address}: Address already in use" in capsys.readouterr().err
