@@ -234,7 +234,8 @@ def test_no_history_makes_an_impossible_estimate(history, server_clock):
         assert estimate.backlog_bytes >= 0
         assert estimate.in_flight >= 0
         assert (estimate.oldest_age_s is None) == (estimate.in_flight == 0)
-        assert all(math.isfinite(residual) for residual in estimate.residuals)
+        # Bounded: a policy must neither despair of one stall nor hope for one lucky sample.
+        assert all(-1.5 <= residual <= 0.7 for residual in estimate.residuals)
         assert estimate.connected or rate == 0.0
 
 
