@@ -35,12 +35,16 @@ class Recipe:
 SMALL_GREY = Recipe(
     name="small grey images",
     size=BottleneckSize(
-        encoder=((16, 0), (32, 0), (64, 0)), decoder_channels=64, decoder_blocks=1, exit_channels=32
+        channel_counts=(1, 2, 4, 16),
+        encoder=((16, 0), (32, 1)),
+        decoder_channels=64,
+        decoder_blocks=1,
+        exit_channels=48,
     ),
-    epochs=16,
+    epochs=20,
     batch_size=64,
-    learning_rate=3e-3,
-    target_bytes=100,
+    learning_rate=5e-3,
+    target_bytes=180,
     augmentation=Augmentation(shift=2),
 )
 SMALL_COLOUR = Recipe(

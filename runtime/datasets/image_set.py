@@ -143,13 +143,24 @@ def hold_out(images: ImageSet, count: int | None = None) -> tuple[ImageSet, Imag
             f"{images.name}: has only {len(images)} images; {count} cannot be held out of training"
         )
     by_class = np.argsort(images.labels, kind="stable")
-    # The middle of each of `count` equal stretches, so that the first and the last class fare alike.
-    held = np.sort(by_class[(np.arange(count) * 2 + 1) * len(images) // (2 * count)])
+    # The end of every class, not images spread over it: neighbours are often frames of one scene.
+    held = np.sort(
+        np.concatenate([part[len(part) - share :] for part, share in _shares(images, by_class, count)])
+    )
     rest = np.setdiff1d(np.arange(len(images)), held)
     return (
         images.subset(rest, name=f"{images.name} less {count} held out"),
         images.subset(held, name=f"{count} held out of {images.name}"),
     )
+
+
+def _shares(images: ImageSet, by_class: NDArray[np.int64], count: int) -> list[tuple[NDArray[np.int64], int]]:
+    """Return the images of each class, and how many of them make up `count` together, in proportion."""
+    starts = np.searchsorted(images.labels[by_class], np.unique(images.labels))
+    parts = np.split(by_class, starts[1:])
+    ends = np.cumsum([len(part) for part in parts])
+    taken = np.diff(np.rint(ends * count / len(images)).astype(np.int64), prepend=0)
+    return [(part, int(share)) for part, share in zip(parts, taken, strict=True)]
 
 
 def save_npz(path: str | os.PathLike[str], images: ImageSet) -> None:

@@ -41,18 +41,25 @@ def test_digits_are_split_without_overlap_and_with_every_class() -> None:
     train = load_dataset("digits", split="train")
     test = load_dataset("digits", split="test")
     assert train.shape_hwc == test.shape_hwc == (32, 32, 1)
-    assert len(train) + len(test) == 1797
-    assert len(test) == pytest.approx(1797 / 5, abs=10)
+    assert len(train) + len(test) == 3 * 1797
+    assert len(test) == pytest.approx(3 * 1797 / 5, abs=30)
     assert set(test.labels) == set(train.labels) == set(range(10))
     assert not {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
     assert (train.images.min(), train.images.max()) == (0, 255)
+
+
+def test_a_drawn_digit_does_not_depend_on_what_else_is_loaded() -> None:
+    whole, part = load_dataset("digits", split="test"), load_dataset("digits", split="test", limit=5)
+    assert np.array_equal(part.images, whole.images[spread(len(whole), 5)])
+    assert not np.array_equal(whole.images[0], whole.images[1])  # two drawings of one digit
+    assert whole.labels[0] == whole.labels[1]
 
 
 def test_limit_spreads_over_the_set_and_the_name_says_so() -> None:
     part = load_dataset("digits", split="test", limit=50)
     assert len(part) == 50
     assert len(set(part.labels)) == 10
-    assert part.name.endswith("(50 of 355)")
+    assert part.name.endswith("(50 of 1065)")
 
 
 def test_size_resizes_what_has_another_size() -> None:
@@ -93,6 +100,14 @@ def test_hold_out_splits_by_class_and_the_same_way_every_time() -> None:
     assert np.array_equal(rest.images, again.images)
     assert np.array_equal(held.images, held_again.images)
     assert [len(part) for part in hold_out(digits, 3)] == [len(digits) - 3, 3]
+
+
+def test_hold_out_takes_the_end_of_every_class_so_that_neighbours_stay_together() -> None:
+    labels = np.repeat(np.arange(3), [4, 8, 12])
+    images = np.zeros((24, 2, 2, 1), dtype=np.uint8)
+    images[:, 0, 0, 0] = np.arange(24)
+    _, held = hold_out(ImageSet(images=images, labels=labels, classes=("a", "b", "c"), name="x"), 6)
+    assert held.images[:, 0, 0, 0].tolist() == [3, 10, 11, 21, 22, 23]
 
 
 @pytest.mark.parametrize(("images", "count"), [(7, None), (7, 0), (7, 7), (7, -1)])
