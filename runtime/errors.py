@@ -20,7 +20,8 @@ IsthmusError
 ```
 
 Messages are one line: what is wrong, the offending value, and what to do. The command line prints
-`error: MESSAGE` and exits with the number in brackets; 1 is our own bug (a traceback), 2 a wrong flag, 130 Ctrl-C.
+`error: MESSAGE` and exits with the number in brackets; 1 is our own bug (a traceback), 2 a wrong flag,
+130 Ctrl-C.
 """
 
 from __future__ import annotations

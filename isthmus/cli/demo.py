@@ -76,6 +76,7 @@ def command(
         bundle = _prepare(steps, images, dataset, test_spec, quick=quick)
         with steps.timed("run"):
             _run(steps, bundle, source, trace=trace, delay=delay, deadline=deadline, fps=fps, length=length)
+        _write_teacher_answers(out_dir, test_images)
         steps.write_timings()
         steps.run("report", str(out_dir), "--bundle", str(bundle), "--out", str(report))
     total_s = time.monotonic() - started
@@ -157,6 +158,21 @@ def _train_teacher(images: ImageSet, path: Path, epochs: int) -> None:
     )
     teacher = train_teacher("digits-cnn", seen, TeacherSettings(epochs=epochs))
     torch.save(teacher.state_dict(), path)
+
+
+def _write_teacher_answers(root: Path, images: ImageSet) -> None:
+    """Write what the uncut network answers to the run's images: the report compares on the same frames."""
+    import numpy as np
+    import torch
+
+    from isthmus.models.network import load_checkpoint
+
+    teacher = load_checkpoint(root / "train" / "checkpoint.pt").materialise_teacher()
+    with torch.no_grad():
+        batches = torch.split(torch.from_numpy(images.images), 256)
+        answers = np.concatenate([teacher(batch).argmax(1).numpy() for batch in batches])
+    content = {"answers": answers.tolist(), "labels": images.labels.tolist()}
+    (root / "teacher.json").write_text(json.dumps(content) + "\n")
 
 
 def _remove(folder: Path) -> None:

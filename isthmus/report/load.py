@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import numpy as np
 
 from isthmus.report.frames import FrameColumns, Frames
 from isthmus.runtime.bundle import Bundle, PointTable, load_bundle
@@ -23,6 +24,7 @@ EVENTS_FILE = "events.jsonl"
 LINK_FILE = "link.jsonl"
 PLAN_FILE = "plan.json"
 TIMINGS_FILE = "timings.json"
+TEACHER_FILE = "teacher.json"
 BUNDLE_DIR = "bundle"
 
 
@@ -38,6 +40,18 @@ class PlanChoice(msgspec.Struct, frozen=True, kw_only=True):
 class _PlanFile(msgspec.Struct, frozen=True):
     # Only what the page shows: partitioner.read_plan checks everything, but needs onnx.
     choice: PlanChoice
+
+
+class TeacherAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The uncut network on the source's images, in order (`teacher.json`); frame i shows image i mod N.
+
+    Attributes:
+        answers: Class indices.
+        labels: True classes, which show that the frames are of this source.
+    """
+
+    answers: tuple[int, ...]
+    labels: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +70,7 @@ class RunLog:
         widths: Compute fractions, from the run event or the bundle; empty if neither is there.
         plan: The partitioner's choice, if the folder has a plan.json.
         timings_s: Seconds by stage (train, export …), if the folder has a timings.json.
+        teacher: The uncut network's answers to the same images, if the folder has a teacher.json.
         notes: What could not be used, one sentence each.
     """
 
@@ -70,6 +85,7 @@ class RunLog:
     widths: tuple[float, ...] = ()
     plan: PlanChoice | None = None
     timings_s: tuple[tuple[str, float], ...] = ()
+    teacher: TeacherAnswers | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -161,7 +177,8 @@ def _load_folder(folder: Path, given: Bundle | None) -> RunLog:
     plan = _read_plan(folder / PLAN_FILE, notes)
     timings_s = _read_timings(folder / TIMINGS_FILE, notes)
     log = _assemble(folder.resolve().name, events, parts, bundle)
-    return dataclasses.replace(log, plan=plan, timings_s=timings_s, notes=tuple(notes))
+    teacher = _read_teacher(folder / TEACHER_FILE, log.frames, notes)
+    return dataclasses.replace(log, plan=plan, timings_s=timings_s, teacher=teacher, notes=tuple(notes))
 
 
 def _load_own_bundle(path: Path, parts: _Parts, notes: list[str]) -> Bundle | None:
@@ -226,3 +243,19 @@ def _read_plan(file: Path, notes: list[str]) -> PlanChoice | None:
 def _read_timings(file: Path, notes: list[str]) -> tuple[tuple[str, float], ...]:
     content = _read_json(file, dict[str, object], notes) or {}
     return tuple((name, float(value)) for name, value in content.items() if isinstance(value, int | float))
+
+
+def _read_teacher(file: Path, frames: Frames, notes: list[str]) -> TeacherAnswers | None:
+    teacher = _read_json(file, TeacherAnswers, notes)
+    if teacher is None:
+        return None
+    labels = np.array(teacher.labels, dtype=np.int64)
+    if not len(labels) or len(labels) != len(teacher.answers):
+        notes.append(
+            f"{file.name} is not used: it has {len(teacher.answers)} answers to {len(labels)} images."
+        )
+    elif not np.array_equal(frames.truth, labels[frames.frame % len(labels)]):
+        notes.append(f"{file.name} is not used: its labels are not those of this run's frames.")
+    else:
+        return teacher
+    return None

@@ -25,8 +25,8 @@ emulated link lies within {guard} of its capture. An outage is a true rate of 0 
 Where the link was not emulated, the link events alone decide. How a frame ended plays no part.</p>
 <p><strong>Accuracy</strong>: right answers among those given in time, by the server or the device, as far
 as the truth is known. <em>Right and in time</em> also counts late and dropped frames, as wrong. Ranges are
-95&nbsp;% Wilson intervals. The teacher's accuracy is that of the uncut network on the bundle's held-out
-images, not on these frames.</p>
+95&nbsp;% Wilson intervals. The teacher is the uncut network: on the same frames if the run folder holds its
+answers (teacher.json), else on the bundle's held-out images.</p>
 <p><strong>Latency</strong>: from capture to answer, over all answered frames, late ones included; quantiles
 interpolate linearly. <strong>Payload</strong>: the encoded latent with its header, without gRPC, TCP and
 IP.</p>
@@ -63,7 +63,8 @@ def key_figures(summary: Summary) -> str:
             DASH
             if accuracy.connected_minus_teacher is None
             else accuracy_points(accuracy.connected_minus_teacher),
-            f"teacher {percent(accuracy.teacher)}; while connected"
+            f"teacher {percent(accuracy.teacher)} "
+            + ("on the same frames" if accuracy.teacher_same_frames else "on held-out images")
             if accuracy.teacher is not None
             else "unknown",
         ),

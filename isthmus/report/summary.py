@@ -54,7 +54,9 @@ class Accuracy:
         run, connected: Accuracy, over the run and while connected.
         remote: Accuracy of the answers the server gave in time.
         run_correct_in_time, connected_correct_in_time: Right and in time among those captured.
-        teacher: Accuracy of the uncut network on the bundle's held-out images, in [0, 1].
+        teacher: Accuracy of the uncut network in [0, 1]: on the frames of `connected` if
+            `teacher_same_frames`, else on the bundle's held-out images.
+        teacher_same_frames: Whether the run says what the uncut network answers to its frames.
         connected_minus_teacher: `connected` − `teacher`, in accuracy (0.01 = one point).
         connected_frames: Frames captured while connected, truth known or not; None if no log tells.
         guard_s: Seconds around an outage that do not count as connected.
@@ -66,6 +68,7 @@ class Accuracy:
     run_correct_in_time: Share | None
     connected_correct_in_time: Share | None
     teacher: float | None
+    teacher_same_frames: bool
     connected_minus_teacher: float | None
     connected_frames: int | None
     guard_s: float
@@ -201,8 +204,12 @@ def _accuracy(log: RunLog, gaps: tuple[Interval, ...]) -> Accuracy:
 
     down = [gap for gap in gaps if gap.kind == "outage"]
     mask = connected_mask(frames.captured_s, log.links, log.shapes, down, deadline_s=deadline_s)
-    teacher = log.run.teacher_utility if log.run else log.points.teacher_utility if log.points else None
     connected = over(in_time & mask) if mask is not None else None
+    if log.teacher is not None and mask is not None and connected is not None:
+        answers = np.array(log.teacher.answers)[frames.frame % len(log.teacher.answers)]
+        teacher: float | None = float((answers == frames.truth)[known & in_time & mask].mean())
+    else:
+        teacher = log.run.teacher_utility if log.run else log.points.teacher_utility if log.points else None
     return Accuracy(
         run=over(in_time),
         connected=connected,
@@ -210,6 +217,7 @@ def _accuracy(log: RunLog, gaps: tuple[Interval, ...]) -> Accuracy:
         run_correct_in_time=over(known),
         connected_correct_in_time=over(mask) if mask is not None else None,
         teacher=teacher,
+        teacher_same_frames=log.teacher is not None and connected is not None,
         connected_minus_teacher=connected.value - teacher if connected and teacher is not None else None,
         connected_frames=int(mask.sum()) if mask is not None else None,
         guard_s=guard_s(deadline_s),

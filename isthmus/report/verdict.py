@@ -48,6 +48,7 @@ def _accuracy_sentence(summary: Summary) -> str:
         if accuracy.teacher is not None and accuracy.connected_minus_teacher is not None:
             distance = _against(accuracy.connected_minus_teacher)
             text += f", {distance} the uncut teacher's {percent(accuracy.teacher)}"
+            text += " on the same frames" if accuracy.teacher_same_frames else " on held-out images"
         return text + "."
     if accuracy.run is not None:
         return f"{percent(accuracy.run.value)} of the answers in time were right."

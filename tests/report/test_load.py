@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from isthmus.report import load_runs
+from isthmus.report import load_runs, summarise
 from isthmus.runtime.errors import ArtifactError, BundleError, InputError
 
 
@@ -153,10 +153,32 @@ def test_plan_and_timings_are_read_if_they_can_be(synthetic_run: Any, tmp_path: 
     assert log.timings_s == (("train", 31.5), ("export", 4.0))
 
 
-@pytest.mark.parametrize("name", ["plan.json", "timings.json", "link.jsonl"])
+@pytest.mark.parametrize("name", ["plan.json", "timings.json", "teacher.json", "link.jsonl"])
 def test_an_unreadable_side_file_is_noted_not_guessed(synthetic_run: Any, tmp_path: Path, name: str) -> None:
     folder = copy_of(synthetic_run, tmp_path / "run")
     (folder / name).write_text('{"choice": \n 5')
     (log,) = load_runs([folder])
     assert len(log.notes) == 1
     assert "not used" in log.notes[0]
+
+
+def test_the_teachers_answers_count_only_for_the_frames_of_this_run(
+    synthetic_run: Any, tmp_path: Path
+) -> None:
+    folder = copy_of(synthetic_run, tmp_path / "run")
+    labels = [frame.truth for frame in synthetic_run.frames]
+    ordered = [
+        label for _, label in sorted(zip((f.frame for f in synthetic_run.frames), labels, strict=True))
+    ]
+    (folder / "teacher.json").write_text(json.dumps({"answers": ordered, "labels": ordered}))
+    (log,) = load_runs([folder])
+    assert log.teacher is not None
+    summary = summarise(log)
+    assert summary.accuracy.teacher == 1.0
+    assert summary.accuracy.teacher_same_frames
+    shifted = ordered[1:] + ordered[:1]
+    (folder / "teacher.json").write_text(json.dumps({"answers": ordered, "labels": shifted}))
+    (log,) = load_runs([folder])
+    assert log.teacher is None
+    assert "labels are not those of this run" in log.notes[0]
+    assert not summarise(log).accuracy.teacher_same_frames
