@@ -118,8 +118,8 @@ def _compared(item: Candidate, other: Candidate | None) -> str:
     if MIN_GAIN > gain > 1 / MIN_GAIN:
         return f"; {name} takes as long ({_time(other)})"
     if gain >= 1:
-        return f"; {gain:.2g}x faster than {name} ({_time(other)})"
-    return f"; {name} would be {1 / gain:.2g}x faster ({_time(other)})"
+        return f"; {_factor(gain)}x faster than {name} ({_time(other)})"
+    return f"; {name} would be {_factor(1 / gain)}x faster ({_time(other)})"
 
 
 def _name(item: Candidate) -> str:
@@ -145,6 +145,10 @@ def _deadline(candidates: Sequence[Candidate], item: Candidate, deadline_s: floa
         name = _name(candidates[exact])
         text += f", and so does {name}, which costs no accuracy" if meets else f", {name} meets it"
     return text
+
+
+def _factor(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _time(item: Candidate) -> str:
