@@ -56,7 +56,18 @@ def test_agent_runs_against_a_server(edge_python: str, tiny_bundle: Path, tmp_pa
         assert server.stdout is not None
         port = json.loads(server.stdout.readline())["port"]
         arguments = ["--server", f"127.0.0.1:{port}", "--source", f"npz:{tmp_path / 'images.npz'}"]
-        arguments += ["--fps", "20", "--deadline", "250ms", "--frames", "60", "--json"]
+        # The tiny bundle's own network is as good as its tail, so the default policy would rightly stay at home.
+        arguments += [
+            "--policy",
+            "fixed:3,4",
+            "--fps",
+            "20",
+            "--deadline",
+            "250ms",
+            "--frames",
+            "60",
+            "--json",
+        ]
         arguments += ["--events", str(tmp_path / "events.jsonl")]
         agent = subprocess.run(
             [edge_python, "-m", "isthmus", "agent", str(tiny_bundle), *arguments],
