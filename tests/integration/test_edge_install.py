@@ -56,7 +56,7 @@ def test_agent_runs_against_a_server(edge_python: str, tiny_bundle: Path, tmp_pa
         assert server.stdout is not None
         port = json.loads(server.stdout.readline())["port"]
         arguments = ["--server", f"127.0.0.1:{port}", "--source", f"npz:{tmp_path / 'images.npz'}"]
-        # The tiny bundle's own network is as good as its tail, so the default policy would rightly stay at home.
+        # The tiny bundle's local network is as good as its tail: the default policy would stay at home.
         arguments += [
             "--policy",
             "fixed:3,4",
