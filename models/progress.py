@@ -14,7 +14,7 @@ class TrainProgress:
         epoch, epochs: The pass under way, from 0, and how many there are.
         step: Steps taken.
         fraction: Share of the run that is done, in (0, 1].
-        elapsed_s: Seconds since the run began, over all its resumptions.
+        elapsed_s: Seconds since the run (over all its resumptions), or its last part, began.
         terms: Loss terms by name.
         bits: Estimated bits of a whole latent; None where there is none.
     """

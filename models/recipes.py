@@ -18,7 +18,7 @@ class Recipe:
     Attributes:
         name: What the command line calls it.
         size: The bottleneck.
-        epochs, batch_size, learning_rate: As in `TrainSettings`.
+        epochs, exit_epochs, batch_size, learning_rate: As in `TrainSettings`.
         target_bytes: Mean bytes of a whole latent to steer to.
         augmentation: Of the training images.
     """
@@ -30,6 +30,7 @@ class Recipe:
     learning_rate: float
     target_bytes: float
     augmentation: Augmentation
+    exit_epochs: int = 0
 
 
 SMALL_GREY = Recipe(
@@ -55,8 +56,9 @@ SMALL_COLOUR = Recipe(
     epochs=24,
     batch_size=64,
     learning_rate=1.5e-3,
-    target_bytes=325,
+    target_bytes=315,
     augmentation=Augmentation(shift=4, flip=True),
+    exit_epochs=12,
 )
 LARGE = Recipe(
     name="large images",
@@ -72,6 +74,7 @@ LARGE = Recipe(
     learning_rate=1e-3,
     target_bytes=4000,
     augmentation=Augmentation(shift=16, flip=True),
+    exit_epochs=4,
 )
 # Above this side an image is large: one more halving brings its latent to a plane that is cheap to decode.
 _SMALL_SIDE = 64

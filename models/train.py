@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from isthmus.models.exit_training import train_exit
 from isthmus.models.progress import TrainProgress
 from isthmus.models.run_state import METRICS, STATE, Position, append_metrics, resume_state, save_state
 from isthmus.models.split_network import SplitNetwork
-from isthmus.models.trainer import BottleneckTrainer, StepResult, TrainSettings
+from isthmus.models.trainer import EXIT_SPEED, BottleneckTrainer, StepResult, TrainSettings
 from isthmus.runtime.datasets import ImageSet, spread
 from isthmus.runtime.errors import InputError
 
@@ -54,7 +55,8 @@ def train_bottleneck(
         out: Directory for the resumable state (after each epoch) and the metrics; None writes nothing.
         resume: Continue the run in `out`, bit for bit on the same CPU and number of threads.
         max_minutes: Let the schedule end by then: progress follows the clock where it is ahead of the epochs.
-            Such a run depends on the machine's speed and is not reproduced bit for bit.
+            Such a run depends on the machine's speed and is not reproduced bit for bit. The exit's own passes
+            come after it.
         progress: Called after each step.
         epoch_done: Called after each epoch with its number from 0; the statistics are not calibrated then.
 
@@ -79,6 +81,7 @@ def train_bottleneck(
         if epoch_done is not None:
             epoch_done(epoch)
     calibrate(network, images)
+    _finish_exit(trainer, pixels, clock, progress)
     network.eval()
     return TrainResult(steps=trainer.steps, elapsed_s=clock.elapsed_s())
 
@@ -136,6 +139,40 @@ def _run_epoch(
                 )
             )
     return _mean(results) if results else None
+
+
+def _finish_exit(
+    trainer: BottleneckTrainer,
+    pixels_nhwc: Tensor,
+    clock: _Clock,
+    progress: Callable[[TrainProgress], None] | None,
+) -> None:
+    settings, began_s = trainer.settings, clock.elapsed_s()
+
+    def report(step: int, steps: int, loss: float) -> None:
+        if progress is not None:
+            progress(
+                TrainProgress(
+                    epoch=(step - 1) * settings.exit_epochs // steps,
+                    epochs=settings.exit_epochs,
+                    step=trainer.steps + step,
+                    fraction=step / steps,
+                    elapsed_s=clock.elapsed_s() - began_s,
+                    terms={"exit alone": loss},
+                    bits=None,
+                )
+            )
+
+    train_exit(
+        trainer.network,
+        pixels_nhwc,
+        epochs=settings.exit_epochs,
+        learning_rate=EXIT_SPEED * settings.learning_rate,
+        temperature=settings.temperature,
+        augmentation=settings.augmentation,
+        seed=settings.seed,
+        progress=report,
+    )
 
 
 def _mean(results: list[StepResult]) -> StepResult:

@@ -22,6 +22,8 @@ from isthmus.models.split_network import SplitNetwork
 from isthmus.runtime.errors import GateError
 
 _MAX_GRADIENT_NORM = 5.0
+# The exit is small, starts late and bends nothing else: its learning rate is this many times the encoder's.
+EXIT_SPEED = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class TrainSettings:
         schedule: Stages and delayed shrinking.
         augmentation: Applied to every batch.
         precision: bfloat16 runs convolutions under autocast: twice as fast where the CPU has AVX-512 BF16.
+        exit_epochs: Passes that train the early exit alone, after everything else is finished.
         seed: Of everything random.
     """
 
@@ -57,6 +60,7 @@ class TrainSettings:
     schedule: Schedule = field(default_factory=Schedule)
     augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Literal["float32", "bfloat16"] = "float32"
+    exit_epochs: int = 0
     seed: int = 0
 
 
@@ -204,12 +208,11 @@ def _optimiser(network: SplitNetwork, prior: LatentPrior, settings: TrainSetting
     """Return AdamW with a peak rate per group; no decay on biases, affines and gains (US-Nets)."""
     parts: tuple[nn.Module, ...] = (network.encoder, network.quantiser, network.decoder)
     own = [named for part in parts for named in part.named_parameters()]
-    # The exit is small, starts only with stage 2, and bends nothing else: it may learn quickly.
     early_exit = [] if network.exit_head is None else list(network.exit_head.named_parameters())
     groups: list[dict[str, Any]] = []
     tail = list(network.tail.named_parameters()) if network.config.tail_tuned else []
     rate = settings.learning_rate
-    for named, peak in ((own, rate), (early_exit, 3 * rate), (tail, settings.tail_learning_rate)):
+    for named, peak in ((own, rate), (early_exit, EXIT_SPEED * rate), (tail, settings.tail_learning_rate)):
         decayed = [value for name, value in named if _is_decayed(name, value)]
         plain = [value for name, value in named if not _is_decayed(name, value)]
         groups.append({"params": decayed, "peak": peak, "weight_decay": settings.weight_decay})

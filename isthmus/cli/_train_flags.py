@@ -49,6 +49,8 @@ def bottleneck_size(
     Raises:
         InputError: If a flag cannot be read.
     """
+    if channels is not None:  # the recipe's prefixes belong to its own number of channels
+        size = dataclasses.replace(size, channel_counts=None)
     changes: dict[str, Any] = {
         "channels": channels,
         "channel_counts": numbers(counts, int, "--channel-counts") if counts else None,
@@ -71,7 +73,9 @@ def train_settings(
     """
     if target_bytes is not None and rate_price is not None:
         raise InputError("--target-bytes and --rate-price: give one of them, the target steers the price")
-    values = {name: getattr(recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
+    values = {
+        name: getattr(recipe, name) for name in ("epochs", "exit_epochs", "batch_size", "learning_rate")
+    }
     values |= {name: value for name, value in given.items() if value is not None}
     if rate_price is not None:
         return TrainSettings(**values, rate_price=rate_price)

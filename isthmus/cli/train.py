@@ -34,6 +34,7 @@ def command(
     cut: Annotated[str | None, typer.Option(help="Module whose output is the cut.")] = None,
     plan: Annotated[Path | None, typer.Option(help="plan.json that names the cut.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    exit_epochs: Annotated[int | None, typer.Option(min=0, help="Passes for the early exit alone.")] = None,
     teacher_epochs: Annotated[
         int, typer.Option(min=0, help="Passes for a network without --weights; 0: it comes trained.")
     ] = 12,
@@ -111,6 +112,7 @@ def command(
     settings = train_settings(
         recipe,
         epochs=epochs,
+        exit_epochs=exit_epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         tail_learning_rate=tail_learning_rate,
