@@ -1,8 +1,7 @@
 """Ask a server what it answers to many latents, all of them, without deadlines.
 
 Decides which form the server is sent (by what it says it understands) and that any frame left unanswered is
-an
-error: a measurement with holes is none. The agent's uplink, where frames may be late or lost, is `stream`.
+an error: a measurement with holes is none. The agent's uplink, where frames may be late or lost, is `stream`.
 """
 
 from __future__ import annotations
@@ -148,7 +147,8 @@ class Inquiry:
         if answer.outcome != "ok":
             why = answer.error or answer.outcome
             raise PeerError(f"server {self._server} did not answer image {answer.frame_id}: {why}")
-        index = int(answer.frame_id) if answer.frame_id.isdecimal() else len(answers)
+        known = answer.frame_id.isdecimal() and len(answer.frame_id) <= len(str(len(answers)))
+        index = int(answer.frame_id) if known else len(answers)
         if (
             index >= len(answers)
             or answers[index] >= 0

@@ -6,12 +6,13 @@ Decides by what the server states of itself, never by guess. Knows no frame and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import grpc.aio
 
 from isthmus.runtime.bundle import Manifest
-from isthmus.runtime.errors import IsthmusError, NetworkError, PeerError
+from isthmus.runtime.errors import IsthmusError, NetworkError, PeerError, WireError
 from isthmus.runtime.wire import EXTENSION_PAYLOAD, EXTENSION_STREAM, LATENT, InferenceStub
 from isthmus.runtime.wire import oip_pb2 as oip
 
@@ -53,22 +54,29 @@ async def ask_capability(stub: InferenceStub, model: str, *, timeout_s: float) -
 
     Raises:
         grpc.aio.AioRpcError: If it cannot be reached or lacks the model.
+        WireError: If what it answers is no message of the protocol.
     """
     name, extensions = "a server", frozenset[str]()
     try:
-        server = await stub.ServerMetadata(oip.ServerMetadataRequest(), timeout=timeout_s)
+        server = _message(await stub.ServerMetadata(oip.ServerMetadataRequest(), timeout=timeout_s))
         name, extensions = f"{server.name} {server.version}".strip(), frozenset(server.extensions)
     except grpc.aio.AioRpcError as error:
         # A server of the protocol need not describe itself; then only the portable form is sure.
         if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
             raise
-    metadata = await stub.ModelMetadata(oip.ModelMetadataRequest(name=model), timeout=timeout_s)
+    metadata = _message(await stub.ModelMetadata(oip.ModelMetadataRequest(name=model), timeout=timeout_s))
     return Capability(
         server=name,
         stream=EXTENSION_STREAM in extensions,
         payload=EXTENSION_PAYLOAD in extensions,
         metadata=metadata,
     )
+
+
+def _message(answer: Any) -> Any:
+    if answer is None:  # what gRPC makes of bytes that are no message
+        raise WireError("the server describes itself in bytes that are no message of the protocol")
+    return answer
 
 
 def check_model(capability: Capability, manifest: Manifest) -> None:

@@ -31,6 +31,9 @@ from isthmus.runtime.wire import (
 )
 from isthmus.runtime.wire import oip_pb2 as oip
 
+# Far more frames than a run can have.
+_MOST_DIGITS = 20
+
 
 class UplinkSink(Protocol):
     """What the uplink asks of its owner, always on the event loop's thread."""
@@ -205,4 +208,6 @@ class Uplink:
 
     def _frame_of(self, frame_id: str) -> int | None:
         number = frame_id.removeprefix(self._prefix)
-        return int(number) if number != frame_id and number.isdecimal() else None
+        # An endless number would be an error of `int`, and no number that long is a frame of ours.
+        ours = number != frame_id and number.isdecimal() and len(number) < _MOST_DIGITS
+        return int(number) if ours else None

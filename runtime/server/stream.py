@@ -1,9 +1,8 @@
 """One client's stream of frames: read ahead, answer each frame the moment it is ready, in whatever order.
 
 Decides when a stream ends. A frame that is late, unknown or refused gets its own answer and the stream goes
-on. Bytes that
-break the protocol end it, after the frames that were accepted before have been answered: what follows on such
-a stream cannot be trusted.
+on. Bytes that break the protocol end it, after the frames that were accepted before have been answered: what
+follows on such a stream cannot be trusted.
 """
 
 from __future__ import annotations
@@ -13,7 +12,9 @@ import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator
 
-from isthmus.runtime.errors import BackendError, DrainingError, IsthmusError, PeerError
+from google.protobuf.message import DecodeError
+
+from isthmus.runtime.errors import BackendError, DrainingError, IsthmusError, PeerError, WireError
 from isthmus.runtime.server.service import TailService, outcome_of
 from isthmus.runtime.wire import answer_response, oip, parse_request, refusal_response
 
@@ -68,6 +69,11 @@ class FrameStream:
             try:
                 request = await anext(incoming)
             except StopAsyncIteration:
+                return
+            except DecodeError:
+                self.fault = self.fault or WireError(
+                    "bytes that are no message of the Open Inference Protocol"
+                )
                 return
             received_ns = time.monotonic_ns()
             try:

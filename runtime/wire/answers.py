@@ -19,6 +19,7 @@ from isthmus.runtime.wire.tensors import check_shape, unpack_float32, unpack_flo
 
 AnswerOutcome = Literal["ok", "expired", "busy", "failed"]
 _OUTCOMES: tuple[AnswerOutcome, ...] = get_args(AnswerOutcome)
+_NO_MESSAGE = "the server's answer is no message of the Open Inference Protocol"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +82,15 @@ def refusal_response(
     )
 
 
-def parse_answer(response: oip.ModelInferResponse) -> Answer:
-    """Return the answer in `response`.
+def parse_answer(response: oip.ModelInferResponse | None) -> Answer:
+    """Return the answer in `response`; None is what gRPC makes of bytes that are no message.
 
     Raises:
-        WireError: If a parameter has another type, the outcome is unknown, or an "ok" answer has not exactly
-            one FP32 output of two dimensions whose contents fit its shape.
+        WireError: If there is no message, a parameter has another type, the outcome is unknown, or an "ok"
+            answer has not exactly one FP32 output of two dimensions whose contents fit its shape.
     """
+    if response is None:
+        raise WireError(_NO_MESSAGE)
     outcome = _outcome(response)
     queue_us, compute_us = _int64(response, QUEUE_US), _int64(response, COMPUTE_US)
     return Answer(
@@ -101,12 +104,14 @@ def parse_answer(response: oip.ModelInferResponse) -> Answer:
     )
 
 
-def parse_stream_answer(message: oip.ModelStreamInferResponse) -> Answer:
+def parse_stream_answer(message: oip.ModelStreamInferResponse | None) -> Answer:
     """Return the answer in a stream's `message`; one with an error message is "failed" unless it says "busy".
 
     Raises:
         WireError: As `parse_answer`.
     """
+    if message is None:
+        raise WireError(_NO_MESSAGE)
     if not message.error_message:
         return parse_answer(message.infer_response)
     response = message.infer_response

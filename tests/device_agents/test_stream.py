@@ -13,7 +13,7 @@ from isthmus.device_agents.peer import check_model
 from isthmus.device_agents.stream import Uplink
 from isthmus.runtime.errors import NetworkError, PeerError
 from isthmus.runtime.session import FullJitter
-from isthmus.runtime.wire import latent_request, payload_request
+from isthmus.runtime.wire import EXTENSIONS, SERVICE_NAME, latent_request, oip, payload_request
 
 
 @dataclass
@@ -222,10 +222,11 @@ async def test_a_full_queue_behind_a_call_is_busy_not_lost(scripted_server, conn
 async def test_foreign_and_repeated_ids_are_harmless(scripted_server, connect, eventually, replies):
     def confuse(request):
         right = replies["right"](request)
-        foreign, nonsense = replies["right"](request), replies["right"](request)
+        foreign, nonsense, endless = (replies["right"](request) for _ in range(3))
         foreign.infer_response.id = "another-run.0"
         nonsense.infer_response.id = "run.-1"
-        return [foreign, nonsense, right, right]
+        endless.infer_response.id = "run." + "9" * 5_000  # more digits than int() takes
+        return [foreign, nonsense, endless, right, right]
 
     server = await scripted_server(reply=confuse)
     uplink, sink, _ = connect(server.address)
@@ -233,6 +234,39 @@ async def test_foreign_and_repeated_ids_are_harmless(scripted_server, connect, e
     uplink.send(7)
     await eventually(lambda: len(sink.answers) == 2)
     assert sink.answers == [(7, "ok"), (7, "ok")]
+
+
+@pytest.mark.parametrize("where", ["description", "answer"])
+async def test_bytes_that_are_no_message_end_it_with_one_line(connect, where):
+    garbage = b"\xff\xff\xff"
+    metadata = oip.ServerMetadataResponse(name="other", extensions=EXTENSIONS).SerializeToString()
+
+    async def describe_server(request, context):
+        return garbage if where == "description" else metadata
+
+    async def describe_model(request, context):
+        return oip.ModelMetadataResponse(name="tiny").SerializeToString()
+
+    async def answer(requests, context):
+        async for _ in requests:
+            yield garbage
+
+    handlers = {
+        "ServerMetadata": grpc.unary_unary_rpc_method_handler(describe_server),
+        "ModelMetadata": grpc.unary_unary_rpc_method_handler(describe_model),
+        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(answer),
+    }
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    uplink, _, task = connect(f"127.0.0.1:{port}")
+    uplink.send(0)
+    try:
+        with pytest.raises(PeerError, match="no message"):
+            await asyncio.wait_for(task, 5)
+    finally:
+        await server.stop(None)
 
 
 async def test_a_server_that_hangs_is_given_up(scripted_server, connect, eventually, replies):

@@ -4,7 +4,7 @@ import grpc
 import numpy as np
 import pytest
 
-from isthmus.runtime.wire import latent_request, oip, parse_stream_answer, payload_request
+from isthmus.runtime.wire import SERVICE_NAME, latent_request, oip, parse_stream_answer, payload_request
 
 
 def _frame(frame_id, value=1, *, budget_us=None, model="tiny", rows=1):
@@ -182,3 +182,13 @@ async def test_a_bug_of_ours_fails_its_frame_and_is_logged(gated, backend, caplo
     await call.write(_frame("2"))
     assert parse_stream_answer(await call.read()).outcome == "ok"
     call.cancel()
+
+
+async def test_bytes_that_are_no_message_end_the_stream_after_its_accepted_frames(tiny_server):
+    call = tiny_server.channel.stream_stream(f"/{SERVICE_NAME}/ModelStreamInfer")()
+    await call.write(_frame("before", budget_us=10**7).SerializeToString())
+    await call.write(b"\xff\xff\xff")
+    answer = parse_stream_answer(oip.ModelStreamInferResponse.FromString(await call.read()))
+    assert (answer.frame_id, answer.outcome) == ("before", "ok")
+    assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "no message" in await call.details()
