@@ -131,7 +131,7 @@ def read_config(
         policy=str(settings["policy"]),
         frames=_optional("frames", settings["frames"], lambda name, value: _number(name, value, int)),
         duration_s=_optional("duration", settings["duration"], lambda _, value: parse_duration_s(str(value))),
-        events=_optional("events", settings["events"], lambda _, value: Path(value).expanduser()),
+        events=_optional("events", settings["events"], lambda _, value: Path(str(value)).expanduser()),
         model=_optional("model", settings["model"], lambda _, value: str(value)),
         codec=_optional("codec", settings["codec"], lambda _, value: str(value)),
         threads=_number("threads", settings["threads"], int),
@@ -162,7 +162,7 @@ def _number(name: str, value: Any, kind: Any) -> Any:
         if isinstance(value, bool):
             raise ValueError
         return kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         what = "a whole number" if kind is int else "a number"
         raise InputError(f"{name} {value!r}: give {what}") from None
 

@@ -57,6 +57,22 @@ def test_bad_values_are_refused_in_one_line(flags, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"), [("frames = inf", "frames inf: give a whole"), ("fps = [1]", "fps")]
+)
+def test_a_file_may_hold_values_of_any_type(tmp_path, line, message):
+    file = tmp_path / "agent.toml"
+    file.write_text(f'source = "digits"\n{line}\n')
+    with pytest.raises(InputError, match=message):
+        read_config({}, environ={}, file=file)
+
+
+def test_a_file_name_that_looks_like_a_number_is_one(tmp_path):
+    file = tmp_path / "agent.toml"
+    file.write_text('source = "digits"\nevents = 5\n')
+    assert str(read_config({}, environ={}, file=file).events) == "5"
+
+
 @pytest.mark.parametrize("server", ["127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"])
 def test_this_host_needs_no_permission(server):
     assert read_config({"source": "digits", "server": server}, environ={}).server == server
