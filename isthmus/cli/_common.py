@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import Annotated, Any
 
@@ -21,8 +20,3 @@ def print_json(result: Any) -> None:
     """Print `result` as JSON on standard output."""
     json.dump(result, sys.stdout, indent=2)
     sys.stdout.write("\n")
-
-
-def data_root() -> str:
-    """Return the folder of real data: `ISTHMUS_DATA`, else `../shared/data`."""
-    return os.environ.get("ISTHMUS_DATA", "../shared/data")
