@@ -1,8 +1,7 @@
 """What a run leaves behind: the event log, the totals, and word to whoever watches.
 
 Decides what is written and when; refuses to know how frames are computed or sent. A log that cannot be
-written any more is
-said once and the run goes on: an agent answers frames, the log is only its memory.
+written any more is said once and the run goes on: an agent answers frames, the log is only its memory.
 """
 
 from __future__ import annotations

@@ -105,14 +105,11 @@ class FlowGraph:
         """Return every single-tensor cut in the order of execution, in time O(V+E).
 
         Vertices are tensors and nodes. In a topological order in which all of them lie on a path from the
-        inputs to
-        the outputs, one is on every path exactly if no edge jumps over it: an edge that does is the middle of
-            a path
-        around it, and a path that avoids it has to jump over it somewhere.
+        inputs to the outputs, one is on every path exactly if no edge jumps over it: an edge that does is the
+        middle of a path around it, and a path that avoids it has to jump over it somewhere.
 
         The input is a cut with no node before it and the last output one with all nodes before it, where they
-        are
-        single: these are the two endpoints.
+        are single: these are the two endpoints.
         """
         last_use = self._last_uses()
         end = sum(1 + len(node.outputs) for node in self.nodes) + len(self.inputs)

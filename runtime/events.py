@@ -47,9 +47,8 @@ class FrameEvent(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
     """How one captured frame ended. Exactly one per frame.
 
     `point` is what was computed or sent (None: nothing was). `answer` and `truth` are class indices. Times
-    are
-    durations: `latency_s` from capture to answer, the others its parts; None where that part did not happen.
-    `server_*` come from the server's answer. `reason` is the policy's. A frame sent to the server but
+    are durations: `latency_s` from capture to answer, the others its parts; None where that part did not
+    happen. `server_*` come from the server's answer. `reason` is the policy's. A frame sent to the server but
     answered by the device, because the server's answer did not come in time, has outcome `exit` or `local`
     and `payload_bytes` > 0.
     """
