@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -19,13 +21,20 @@ _STOP_TIMEOUT_S = 10.0
 
 
 class Children:
-    """The processes of one run; all of them are ended when the block is left, whatever happened in it."""
+    """The processes of one run; all of them are ended when the block is left, whatever happened in it.
+
+    SIGTERM leaves the block as Ctrl-C does: by itself it would end this process alone.
+    """
 
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[bytes]] = []
         self._logs: list[IO[bytes]] = []
+        self._handles_signals = threading.current_thread() is threading.main_thread()
+        self._before: Any = None
 
     def __enter__(self) -> Children:
+        if self._handles_signals:
+            self._before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         return self
 
     def __exit__(
@@ -39,6 +48,8 @@ class Children:
             stop(process)
         for log in self._logs:
             log.close()
+        if self._handles_signals:
+            signal.signal(signal.SIGTERM, self._before or signal.SIG_DFL)
 
     def start_service(self, arguments: list[str], log: Path) -> dict[str, Any]:
         """Start a verb that prints one JSON line when it is ready, and return that line.
