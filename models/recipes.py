@@ -42,11 +42,12 @@ SMALL_GREY = Recipe(
         decoder_blocks=1,
         exit_channels=48,
     ),
-    epochs=20,
+    epochs=16,
     batch_size=64,
     learning_rate=5e-3,
     target_bytes=180,
     augmentation=Augmentation(shift=2),
+    exit_epochs=4,
 )
 SMALL_COLOUR = Recipe(
     name="small colour images",

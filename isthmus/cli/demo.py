@@ -28,6 +28,8 @@ _QUICK_EPOCHS = 3
 # The networks are so small that a second thread costs more than it brings, above all on a busy machine.
 _THREADS = 1
 _QUICK_RUN = "4s"
+# Says that a folder is a demo's own, so that the next demo may replace what is in it.
+_MARKER = ".isthmus-demo"
 
 
 def command(
@@ -53,15 +55,16 @@ def command(
     as_json: JsonFlag = False,
 ) -> None:
     """Train, partition, export, serve and run over a varying link on this machine; write a report."""
+    from isthmus.device_agents.config import read_config
     from isthmus.runtime.datasets import load_dataset, save_npz
     from isthmus.runtime.links import load_trace
     from isthmus.runtime.units import parse_duration_s
 
     # Everything the user can have got wrong is found before the first minute is spent.
-    parse_duration_s(deadline), parse_duration_s(delay)
+    parse_duration_s(delay)
     shape = load_trace(trace)
     length = duration or (_QUICK_RUN if quick else f"{shape.duration_s:g}s")
-    parse_duration_s(length)
+    read_config({"source": dataset, "fps": fps, "deadline": deadline, "duration": length}, environ={})
     test_spec = test or _default_test(dataset)
     images, test_images = load_dataset(dataset, split="train"), load_dataset(test_spec, split="test")
     test_images.check_fits(images.shape_hwc, images.classes)
@@ -112,10 +115,7 @@ class _Steps:
     """Runs verbs in this process, prints each as a user would type it, and notes how long stages took."""
 
     def __init__(self, root: Path) -> None:
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{root}: {error.strerror or error}; choose another --out") from None
+        _claim(root)
         self.root = root
         self.timings_s: dict[str, float] = {}
 
@@ -136,6 +136,21 @@ class _Steps:
 
     def write_timings(self) -> None:
         (self.root / "timings.json").write_text(json.dumps(self.timings_s, indent=2) + "\n")
+
+
+def _claim(root: Path) -> None:
+    """Make the folder of the demo. What an earlier demo left there is replaced, anything else is not touched.
+
+    Raises:
+        InputError: If the folder holds other things, or cannot be made.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if any(root.iterdir()) and not (root / _MARKER).is_file():
+            raise InputError(f"{root}: holds files that no demo made; choose a new or empty --out folder")
+        (root / _MARKER).touch()
+    except OSError as error:
+        raise InputError(f"{root}: {error.strerror or error}; choose another --out") from None
 
 
 def _default_test(dataset: str) -> str:

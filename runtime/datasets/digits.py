@@ -25,8 +25,8 @@ _SEED = 8_675_309
 _DRAWINGS = 3
 _SIDES = (16, 25)  # of a drawn digit, in pixels: from, below
 _CLUTTER_SIDES = (5, 9)
-_ANGLE = 15.0
-_NOISE = 10.0
+_ANGLE = 10.0
+_NOISE = 6.0
 # Where a digit is darker than this, what lies behind it shows through.
 _INK = 60.0
 
