@@ -49,17 +49,14 @@ class RunReport:
     Attributes:
         summary: Its frames.
         connections: How many connections were made.
+        reconnects: How often a connection was made again after the first.
         events_lost: Events that could not be written.
     """
 
     summary: RunSummary
     connections: int
+    reconnects: int
     events_lost: int
-
-    @property
-    def reconnects(self) -> int:
-        """How often a connection was made again after the first."""
-        return max(0, self.connections - 1)
 
 
 class Agent:
@@ -139,6 +136,7 @@ class Agent:
         return RunReport(
             summary=self._ledger.summary,
             connections=self._flight.connections,
+            reconnects=self._flight.reconnects,
             events_lost=self._ledger.events_lost,
         )
 
@@ -171,10 +169,12 @@ class Agent:
         # Sums of periods are not exact, and a frame due at the very end would be one too many.
         end_s = due_s + (self._config.duration_s or math.inf) - 1e-6
         frames = self._config.frames or math.inf
+        free_s = due_s
         while not self._stopping and self._session.captured < frames and due_s < end_s:
             now_s = time.monotonic()
             if now_s < due_s:
                 await asyncio.sleep(due_s - now_s)
+                free_s = time.monotonic()
                 continue
             if now_s - due_s > _LONGEST_LAG_S:
                 due_s = now_s
@@ -186,6 +186,10 @@ class Agent:
             self._on_end(superseded)
             self._captured.set()
             due_s += period_s
+            # Frames that fell due meanwhile are captured in one go, unless that itself takes a period.
+            if time.monotonic() - free_s >= period_s:
+                await asyncio.sleep(0)
+                free_s = time.monotonic()
 
     async def _compute(self) -> None:
         while True:
@@ -291,4 +295,4 @@ class Agent:
         for event in self._session.close(now_s, "the run ended"):
             self._on_end(event)
         self._ledger.link(self._flight.estimate(now_s), now_s)
-        self._ledger.end(now_s, self._session, reconnects=max(0, self._flight.connections - 1))
+        self._ledger.end(now_s, self._session, reconnects=self._flight.reconnects)

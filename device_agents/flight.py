@@ -90,6 +90,11 @@ class Flight:
         self.as_payload = True
 
     @property
+    def reconnects(self) -> int:
+        """How often a connection was made again after the first."""
+        return max(0, self.connections - 1)
+
+    @property
     def server_s(self) -> float:
         """Seconds the server's part has taken lately."""
         return self._server.seconds
@@ -171,7 +176,10 @@ class Flight:
         self._unanswered.pop(frame, None)
         server_s = (answer.queue_s or 0.0) + (answer.compute_s or 0.0)
         self._estimator.on_delivered(frame, now_s, server_received_ns=answer.received_ns, server_s=server_s)
-        if answer.outcome == "ok" and self._fits(answer):
+        if answer.outcome == "ok":
+            if not self._fits(answer):
+                self._guard.recall(frame, "the server's answer cannot be used")
+                return
             self._server.add(server_s)
             self._busy.reset()
             self._guard.end(

@@ -383,3 +383,30 @@ async def test_no_fault_loses_a_frame(launch, account, scripted_server, replies,
     assert report.reconnects >= 3
     assert {"remote", "exit"} <= {event.outcome for event in frames}
     assert all("superseded" in event.reason for event in frames if event.outcome == "dropped")
+
+
+async def test_a_source_slower_than_its_rate_leaves_the_loop_its_turns(launch, account, tiny):
+    turns, seen = 0, []
+
+    class Slow:
+        name = "slow"
+
+        def frame(self):
+            seen.append(turns)
+            time.sleep(0.004)
+            return np.zeros((16, 16, 1), np.uint8), None
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    try:
+        _, task, path = launch(tiny, _closed_port(), source=Slow(), frames=40, fps=500.0, policy="local")
+        await asyncio.wait_for(task, 10)
+    finally:
+        counting.cancel()
+    account(path)
+    assert len(seen) == len(set(seen)) == 40

@@ -216,7 +216,7 @@ def test_an_answer_that_cannot_be_one_is_not_used(stage, outputs):
     stage.flight.message(frame, "run.0")
     stage.answer(frame, outputs=outputs)
     assert stage.guard.ended == []
-    assert [recalled for recalled, _ in stage.guard.recalled] == [frame]
+    assert stage.guard.recalled == [(frame, "the server's answer cannot be used")]
     assert any("are not used" in note for note in stage.owner.notes)
 
 
