@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 from rich.console import Console
 
+
+class _PatientConsole(Console):
+    """A console whose reader may leave (`isthmus agent | head`): the work goes on without it.
+
+    Rich ends the process instead, from wherever it was printing.
+    """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except BrokenPipeError:  # Rich before 13.8 does not ask `on_broken_pipe`
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _discard(self.file)
+
+
 # Progress and prose go to stderr, results to stdout: `--json` output can be piped as it is.
-console = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+console = _PatientConsole(stderr=True, highlight=False)
+out = _PatientConsole(highlight=False)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
 def print_json(result: Any) -> None:
     """Print `result` as JSON on standard output."""
-    json.dump(result, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    try:
+        json.dump(result, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard(sys.stdout)
+
+
+def _discard(stream: IO[str]) -> None:
+    """Send what `stream` still holds, and whatever follows, nowhere: Python flushes it once more at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -2,12 +2,17 @@
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import isthmus
 from isthmus import cli
 from isthmus.runtime.events import EndEvent, read_events
 
@@ -162,3 +167,27 @@ def test_a_bad_bundle_is_one_line_and_exit_4(run, tiny_bundle, tiny_npz, tmp_pat
     assert code == 4
     assert err.startswith(f"error: {root}")
     assert len(err.splitlines()) == 1
+
+
+# The table's first row, which finds its reader gone, comes after a second.
+@pytest.mark.parametrize(
+    ("closed", "flags", "frames"), [("stdout", [], 55), ("stdout", ["--json"], 5), ("stderr", ["--json"], 5)]
+)
+def test_a_reader_that_leaves_does_not_end_the_run(tiny_bundle, tiny_npz, tmp_path, closed, flags, frames):
+    events = tmp_path / "events.jsonl"
+    command = [sys.executable, "-m", "isthmus", "agent", str(tiny_bundle), "--source", f"npz:{tiny_npz}"]
+    command += ["--policy", "local", "--fps", "50", "--frames", str(frames), "--events", str(events), *flags]
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, closed: writer}
+    # Our source tree, wherever the test runs from.
+    environment = {**os.environ, "PYTHONPATH": str(Path(isthmus.__file__).resolve().parents[1])}
+    with subprocess.Popen(command, text=True, env=environment, **streams) as process:
+        os.close(writer)
+        said = "".join(text or "" for text in process.communicate(timeout=30))
+    assert process.returncode == 0, said
+    end = list(read_events(events))[-1]
+    assert isinstance(end, EndEvent)
+    assert end.captured == frames
+    assert ('"captured": 5' in said) is (closed == "stderr")
+    assert not any(word in said for word in ("Traceback", "BrokenPipe", "Exception ignored"))
