@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Literal
 
@@ -72,7 +72,10 @@ class FrameEvent(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
 
 
 class LinkEvent(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
-    """Once a second: what the agent believes of its link, and its energy meter."""
+    """Once a second: what the agent believes of its link.
+
+    `energy_j` and `energy_source` have their place in the schema; they are None until an agent reads a meter.
+    """
 
     at_s: float
     connected: bool
@@ -109,13 +112,20 @@ class EventLog:
         counted.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, on_failed: Callable[[str], None] | None = None
+    ) -> None:
         """Open `path` for writing.
+
+        Args:
+            path: The file; what was in it is lost.
+            on_failed: Called once, with file and reason, when an event cannot be written.
 
         Raises:
             ArtifactError: If it cannot be opened.
         """
         self.path = Path(path)
+        self._on_failed = on_failed
         self.lost = 0
         self.failed: str | None = None
         self._encoder = msgspec.json.Encoder()
@@ -138,7 +148,10 @@ class EventLog:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self.lost += 1
-            self.failed = self.failed or f"{self.path}: {error.strerror or error}"
+            if self.failed is None:
+                self.failed = f"{self.path}: {error.strerror or error}"
+                if self._on_failed is not None:
+                    self._on_failed(self.failed)
 
     def close(self) -> None:
         """Close the file."""

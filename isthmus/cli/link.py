@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.cli._common import JsonFlag
+from isthmus.cli._common import JsonFlag, console
 
 if TYPE_CHECKING:
     from isthmus.runtime.links import RateTrace, ShapingProxy
@@ -43,7 +43,7 @@ def command(
     uplink = load_trace(trace)
     back = None if downlink is None else load_trace(downlink)
     delay_s = parse_duration_s(delay)
-    log = None if events is None else EventLog(events)
+    log = None if events is None else EventLog(events, on_failed=_say_log_failed)
     proxy = ShapingProxy(uplink, downlink=back, delay_s=delay_s, events=log)
     try:
         asyncio.run(_forward(proxy, listen_address, target_address, uplink, as_json=as_json))
@@ -88,6 +88,10 @@ def _address(flag: str, text: str, least_port: int) -> tuple[str, int]:
     if not host or not port.isdecimal() or not least_port <= int(port) <= 65_535:
         raise InputError(f"{flag} {text!r}: give HOST:PORT, for example 127.0.0.1:8001")
     return host.strip("[]"), int(port)
+
+
+def _say_log_failed(reason: str) -> None:
+    console.print(f"event log: {reason}; forwarding goes on without it", markup=False, soft_wrap=True)
 
 
 def _print(line: str) -> None:

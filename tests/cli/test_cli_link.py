@@ -92,3 +92,25 @@ def test_a_port_in_use(capsys):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         assert run(["link", "--target", "127.0.0.1:1", "--listen", address]) == 5
     assert f"error: {address}: Address already in use" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_said_once_and_forwarding_goes_on(upper_server):
+    arguments = ["--target", f"127.0.0.1:{upper_server}", "--trace", "step:100kB@20ms,200kB@20ms"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "isthmus", "link", *arguments, "--events", "/dev/full", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(isthmus.__file__).resolve().parents[1])},
+    ) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        with socket.create_connection(("127.0.0.1", ready["port"]), timeout=5) as client:
+            for _ in range(20):  # 20 ms each: several changes of the rate
+                client.sendall(b"hello")
+                assert client.recv(4096) == b"HELLO"
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert errors == ("event log: /dev/full: No space left on device; forwarding goes on without it\n")
