@@ -27,7 +27,8 @@ class ServerConfig:
         port: TCP port; 0 = any free one.
         threads: Cores one tail may use, and threads that decode payloads.
         max_batch: Most latents in one run of a tail, and in one request.
-        queue_frames: Most latents of one bundle that wait for its tail; more are refused as busy.
+        queue_frames: Most latents of one bundle that wait for its tail; more are refused as busy. At least
+            `max_batch`, or a request of that size would be refused for ever.
         stream_window: Most frames of one stream in flight; beyond it the stream is not read.
         max_rpcs: Most calls (streams included) served at once.
         max_message_bytes: Largest message taken or sent.
@@ -59,13 +60,19 @@ class ServerConfig:
             "--threads": (self.threads, 1, 1024),
             "--max-batch": (self.max_batch, 1, 4096),
             "--queue": (self.queue_frames, 1, 1_000_000),
-            "--stream-window": (self.stream_window, 1, 100_000),
-            "--max-rpcs": (self.max_rpcs, 1, 1_000_000),
+            "stream_window": (self.stream_window, 1, 100_000),
+            "max_rpcs": (self.max_rpcs, 1, 1_000_000),
             "--max-message-bytes": (self.max_message_bytes, 1024, 1 << 30),
         }
-        for flag, (value, low, high) in limits.items():
+        for name, (value, low, high) in limits.items():
             if not low <= value <= high:
-                raise InputError(f"{flag} {value} is out of range; give {low} to {high}")
+                raise InputError(f"{name} {value} is out of range; give {low} to {high}")
+        if self.queue_frames < self.max_batch:
+            raise InputError(
+                f"--queue {self.queue_frames} is less than --max-batch {self.max_batch}: a request "
+                f"of that many latents would never fit; give --queue {self.max_batch} or more, "
+                "or a smaller --max-batch"
+            )
         if not 0.0 <= self.grace_s <= 3600.0:
             raise InputError(f"--grace {self.grace_s:g}s is out of range; give 0s to 1h")
         if not self.insecure and not _is_loopback(self.host):

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from isthmus.runtime.errors import BackendError, DrainingError, IsthmusError, PeerError, WireError
 from isthmus.runtime.server.service import TailService, outcome_of
-from isthmus.runtime.wire import answer_response, oip, parse_request, refusal_response
+from isthmus.runtime.wire import NO_MESSAGE, answer_response, oip, parse_request, refusal_response
 
 log = logging.getLogger("isthmus.server")
 
@@ -71,9 +71,7 @@ class FrameStream:
             except StopAsyncIteration:
                 return
             except DecodeError:
-                self.fault = self.fault or WireError(
-                    "bytes that are no message of the Open Inference Protocol"
-                )
+                self.fault = self.fault or WireError(NO_MESSAGE)
                 return
             received_ns = time.monotonic_ns()
             try:

@@ -16,7 +16,6 @@ from isthmus.runtime.wire.answers import (
 from isthmus.runtime.wire.channel import (
     CHANNEL_OPTIONS,
     MAX_MESSAGE_BYTES,
-    SERVER_OPTIONS,
     channel_options,
     server_options,
 )
@@ -35,7 +34,7 @@ from isthmus.runtime.wire.names import (
     SERVICE_NAME,
 )
 from isthmus.runtime.wire.requests import FrameRequest, latent_request, parse_request, payload_request
-from isthmus.runtime.wire.service import AsyncServicer, InferenceStub, add_servicer
+from isthmus.runtime.wire.service import NO_MESSAGE, AsyncServicer, InferenceStub, add_servicer
 
 __all__ = [
     "BUDGET_US",
@@ -47,11 +46,11 @@ __all__ = [
     "LATENT",
     "LOAD_PCT",
     "MAX_MESSAGE_BYTES",
+    "NO_MESSAGE",
     "OUTCOME",
     "PAYLOAD",
     "QUEUE_US",
     "RECEIVED_NS",
-    "SERVER_OPTIONS",
     "SERVICE_NAME",
     "Answer",
     "AnswerOutcome",

@@ -56,4 +56,3 @@ def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
 
 
 CHANNEL_OPTIONS: Final[Options] = channel_options()
-SERVER_OPTIONS: Final[Options] = server_options()

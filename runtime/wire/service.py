@@ -9,14 +9,19 @@ Generated service code would use our package's name. Generic handlers let our me
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from isthmus.runtime.wire import oip_pb2 as oip
 from isthmus.runtime.wire.names import SERVICE_NAME
+
+# What a client is told whose request cannot be parsed.
+NO_MESSAGE = "bytes that are no message of the Open Inference Protocol"
 
 # method → (request, response); the generated classes share no base that has FromString, hence Any.
 _UNARY: dict[str, tuple[Any, Any]] = {
@@ -102,8 +107,8 @@ def add_servicer(servicer: AsyncServicer, server: grpc.aio.Server) -> None:
     """Register `servicer` on `server` under the protocol's service name."""
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         name: grpc.unary_unary_rpc_method_handler(
-            getattr(servicer, name),
-            request_deserializer=request.FromString,
+            _refusing_no_message(getattr(servicer, name)),
+            request_deserializer=partial(_parse, request),
             response_serializer=response.SerializeToString,
         )
         for name, (request, response) in _UNARY.items()
@@ -114,3 +119,23 @@ def add_servicer(servicer: AsyncServicer, server: grpc.aio.Server) -> None:
         response_serializer=oip.ModelStreamInferResponse.SerializeToString,
     )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+
+
+_Method = Callable[[Any, Any], Awaitable[Any]]
+
+
+def _parse(message: Any, data: bytes) -> Any:
+    """Return `data` as a `message`, or None: what a deserializer raises, gRPC reports as our own failure."""
+    try:
+        return message.FromString(data)
+    except DecodeError:
+        return None
+
+
+def _refusing_no_message(method: _Method) -> _Method:
+    async def answer(request: Any, context: Any) -> Any:
+        if request is None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, NO_MESSAGE)
+        return await method(request, context)
+
+    return answer

@@ -19,12 +19,12 @@ from isthmus.runtime.bundle import EXIT, LOCAL, POINTS, Bundle, load_bundle, wri
 from isthmus.runtime.wire import (
     EXTENSIONS,
     LATENT,
-    SERVER_OPTIONS,
     Answer,
     add_servicer,
     answer_response,
     parse_request,
     refusal_response,
+    server_options,
 )
 from isthmus.runtime.wire import oip_pb2 as oip
 
@@ -108,7 +108,7 @@ class ScriptedServer:
     calls: int = 0
 
     async def start(self) -> "ScriptedServer":
-        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._server = grpc.aio.server(options=server_options())
         add_servicer(self, self._server)  # type: ignore[arg-type]
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()

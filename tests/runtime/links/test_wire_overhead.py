@@ -9,11 +9,11 @@ from isthmus.runtime.control import DEFAULT_OVERHEAD_BYTES
 from isthmus.runtime.links import ShapingProxy
 from isthmus.runtime.wire import (
     CHANNEL_OPTIONS,
-    SERVER_OPTIONS,
     InferenceStub,
     add_servicer,
     oip,
     payload_request,
+    server_options,
 )
 
 
@@ -33,7 +33,7 @@ class Echo:
 
 @pytest.mark.parametrize("payload_bytes", [60, 400])
 async def test_the_default_overhead_is_what_a_frame_costs(payload_bytes):
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = grpc.aio.server(options=server_options())
     add_servicer(Echo(), server)
     server_port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

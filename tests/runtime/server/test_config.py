@@ -39,6 +39,13 @@ def test_a_host_that_is_no_address_is_refused(tmp_path):
         ({"max_batch": 0}, "--max-batch 0 is out of range; give 1 to 4096"),
         ({"queue_frames": 0}, "--queue 0 is out of range; give 1 to 1000000"),
         (
+            {"queue_frames": 8},
+            "--queue 8 is less than --max-batch 32: a request of that many latents would never fit; "
+            "give --queue 32 or more, or a smaller --max-batch",
+        ),
+        ({"stream_window": 0}, "stream_window 0 is out of range; give 1 to 100000"),
+        ({"max_rpcs": 0}, "max_rpcs 0 is out of range; give 1 to 1000000"),
+        (
             {"max_message_bytes": 10},
             "--max-message-bytes 10 is out of range; give 1024 to 1073741824",
         ),

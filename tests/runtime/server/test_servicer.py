@@ -21,6 +21,7 @@ from isthmus.runtime.server.servicer import status_of
 from isthmus.runtime.wire import (
     EXTENSION_PAYLOAD,
     EXTENSION_STREAM,
+    SERVICE_NAME,
     latent_request,
     oip,
     parse_answer,
@@ -214,7 +215,7 @@ async def test_unknown_models_have_no_metadata_and_no_readiness(tiny_server):
 
 async def test_a_full_queue_is_resource_exhausted(start_server, tiny_bundle, make_gated_backend):
     backend = make_gated_backend(max_batch=1)
-    server = await start_server(tiny_bundle, backend=backend, queue_frames=1)
+    server = await start_server(tiny_bundle, backend=backend, queue_frames=1, max_batch=1)
     stream = server.stub.ModelStreamInfer()
     await stream.write(_latent(frame_id="running"))
     await backend.started()
@@ -247,3 +248,13 @@ async def test_an_oversize_message_is_resource_exhausted(start_server, tiny_bund
         await server.stub.ModelInfer(_payload(b"x" * 5000))
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "larger than max" in refused.value.details()
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelReady", "ServerMetadata"])
+async def test_bytes_that_are_no_message_are_the_clients_fault(tiny_server, caplog, method):
+    call = tiny_server.channel.unary_unary(f"/{SERVICE_NAME}/{method}")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(b"\xff\xff\xff")
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details() == "bytes that are no message of the Open Inference Protocol"
+    assert caplog.records == []

@@ -82,7 +82,7 @@ async def test_a_late_frame_is_expired_and_the_stream_goes_on(gated, backend):
 
 
 async def test_a_refused_frame_is_answered_and_the_stream_goes_on(start_server, tiny_bundle, backend):
-    server = await start_server(tiny_bundle, backend=backend, queue_frames=2)
+    server = await start_server(tiny_bundle, backend=backend, queue_frames=2, max_batch=2)
     call = server.stub.ModelStreamInfer()
     await call.write(_frame("running"))
     await backend.started()
