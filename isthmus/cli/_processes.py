@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import IO, Any
 
 from isthmus.runtime.errors import NetworkError
 
-_READY_TIMEOUT_S = 30.0
+# Loading and warming the tails of large bundles takes its time; one that ends instead is noticed at once.
+_READY_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 10.0
+_QUOTED_LINES = 5
 
 
 class Children:
@@ -51,15 +54,15 @@ class Children:
         if self._handles_signals:
             signal.signal(signal.SIGTERM, self._before or signal.SIG_DFL)
 
-    def start_service(self, arguments: list[str], log: Path) -> dict[str, Any]:
+    def start_service(self, arguments: list[str], log: Path | None = None) -> dict[str, Any]:
         """Start a verb that prints one JSON line when it is ready, and return that line.
 
-        Its standard error goes to the file `log`.
+        Its standard error goes to the file `log`, or to one that lives as long as this block.
 
         Raises:
-            NetworkError: If it ends or stays silent instead; the message quotes its last line.
+            NetworkError: If it ends or stays silent instead; the message quotes the last of what it said.
         """
-        file = log.open("wb")
+        file = tempfile.TemporaryFile() if log is None else log.open("w+b")  # noqa: SIM115, closed on exit
         self._logs.append(file)
         process = subprocess.Popen(
             [sys.executable, "-m", "isthmus", *arguments], stdout=subprocess.PIPE, stderr=file
@@ -67,8 +70,11 @@ class Children:
         self._running.append(process)
         line = _first_line(process)
         if not line:
-            last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
-            raise NetworkError(f"isthmus {arguments[0]} did not become ready: {last[0]} (all of it: {log})")
+            file.seek(0)
+            said = file.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"]
+            # What nobody can read up afterwards is quoted at more length.
+            last = " | ".join(said[-_QUOTED_LINES:]) if log is None else f"{said[-1]} (all of it: {log})"
+            raise NetworkError(f"isthmus {arguments[0]} did not become ready: {last}")
         ready: dict[str, Any] = json.loads(line)
         return ready
 

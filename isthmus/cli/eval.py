@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,10 +80,8 @@ def _address(server: str | None, bundle: Path) -> Iterator[str]:
         return
     from isthmus.cli._processes import Children
 
-    with tempfile.TemporaryDirectory(prefix="isthmus-eval-") as folder, Children() as children:
-        ready = children.start_service(
-            ["serve", str(bundle), "--port", "0", "--json"], Path(folder) / "serve.log"
-        )
+    with Children() as children:
+        ready = children.start_service(["serve", str(bundle), "--port", "0", "--json"])
         yield f"127.0.0.1:{ready['port']}"
 
 
