@@ -80,10 +80,6 @@ class LinkEstimator:
         self._waiting[frame] = _Sent(now_s, max(1, nbytes + self._overhead_bytes), believed)
         self._last_sent_s = now_s
 
-    def on_lost(self, frame: int, now_s: float) -> None:
-        """Note that no answer to `frame` will come, so that it no longer counts as in flight."""
-        self._waiting.pop(frame, None)
-
     def on_delivered(
         self, frame: int, now_s: float, *, server_received_ns: int | None, server_s: float
     ) -> None:

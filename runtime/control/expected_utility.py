@@ -75,7 +75,7 @@ class ExpectedUtilityPolicy:
         exits = self._answers.exit_utility
         self._exit_utility = np.array([exits.get(point.width_index, np.nan) for point in self._points])
         self._best_utility = float(self._utility.max())
-        self._smallest = int(np.lexsort((-self._utility, self._bytes))[0])
+        self._by_size = np.lexsort((-self._utility, self._bytes))
         self._probe_interval_s = probe_interval_s
         self._stalled_probe_s = stalled_probe_s
         self._backlog_price = backlog_price
@@ -97,9 +97,11 @@ class ExpectedUtilityPolicy:
         best = int(np.lexsort((head_s, self._bytes, -worth.value))[0])
         if worth.in_time[best] > 0 and worth.value[best] > alone_utility:
             return self._send(best, worth, link, probe=False)
-        worthwhile = (self._utility > alone_utility) & (head_s + device.encode_s <= budget_s)
-        if worthwhile.any() and self._may_probe(link):
-            return self._send(self._smallest, worth, link, probe=True)
+        fits = head_s + device.encode_s <= budget_s
+        if (fits & (self._utility > alone_utility)).any() and self._may_probe(link):
+            # The fewest bytes whose own head is done in time: later, the frame would not leave at all.
+            smallest = int(self._by_size[fits[self._by_size]][0])
+            return self._send(smallest, worth, link, probe=True)
         rate = format_rate(link.rate_bytes_per_s)
         return self._answers.decide(device, budget_s, f"rate {rate}, {link.in_flight} in flight")
 

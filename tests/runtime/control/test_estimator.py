@@ -170,14 +170,6 @@ def test_repeated_unknown_and_overtaken_answers_change_nothing():
     assert feed.estimator.estimate(at_s) == before
 
 
-def test_a_lost_frame_is_no_longer_in_flight():
-    feed = Feed()
-    frame, _ = feed.send(100, 0.0)
-    feed.estimator.on_lost(frame, 1.0)
-    feed.estimator.on_lost(frame, 1.0)
-    assert feed.estimator.estimate(1.0).in_flight == 0
-
-
 def test_overhead_counts_on_every_frame_and_is_passed_on():
     estimator = LinkEstimator(overhead_bytes=100)
     estimator.on_connected(0.0)
@@ -201,7 +193,7 @@ def test_fast_answers_to_small_frames_are_only_a_lower_bound():
 
 events = st.lists(
     st.tuples(
-        st.sampled_from(["sent", "delivered", "lost", "connected", "disconnected", "asked"]),
+        st.sampled_from(["sent", "delivered", "connected", "disconnected", "asked"]),
         st.integers(0, 12),
         st.integers(0, 100_000),
         st.floats(0.0, 2.0),
@@ -221,8 +213,6 @@ def test_no_history_makes_an_impossible_estimate(history, server_clock):
             # The server's clock is even allowed to be nonsense.
             received_ns = nbytes * 1_000_000 if server_clock else None
             estimator.on_delivered(frame, now_s, server_received_ns=received_ns, server_s=gap_s / 2)
-        elif kind == "lost":
-            estimator.on_lost(frame, now_s)
         elif kind == "connected":
             estimator.on_connected(now_s)
         elif kind == "disconnected":

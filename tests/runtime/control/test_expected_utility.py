@@ -243,3 +243,12 @@ def test_a_decision_takes_a_fraction_of_a_millisecond(loop):
             policy.decide(estimate, device, budget_s=BUDGET_S, now_s=round_number + number * 0.05)
         fastest = min(fastest, (time.perf_counter() - begin_s) / 20)
     assert fastest < 0.2e-3 * 3  # the target is 0.2 ms; the rest is for slow and busy test machines
+
+
+def test_a_probe_is_the_smallest_point_whose_head_is_done_in_time(loop, decide):
+    points = loop.make_points([(3, 4, 50, 0.8), (0, 4, 90, 0.75), (0, 32, 400, 0.9)])
+    silent = {"rate_bytes_per_s": None, "rtt_s": None, "residuals": (), "idle_s": None}
+    assert decide(points=points, **silent).point == OperatingPoint(3, 4)
+    slow = loop.make_device(points, head_s={0: 0.001, 3: 0.2})
+    decision = decide(points=points, device=slow, **silent)
+    assert (decision.point, decision.probe) == (OperatingPoint(0, 4), True)
