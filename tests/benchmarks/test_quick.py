@@ -1,0 +1,53 @@
+"""Every benchmark runs, quickly, and its figures are what its docstring says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from isthmus.cli import run
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Any:
+    def call(name: str, **options: object) -> dict[str, Any]:
+        file = tmp_path / "figures.json"
+        given = [part for key, value in options.items() for part in ("--option", f"{key}={value}")]
+        assert run(["bench", name, "--quick", *given, "--json", str(file)]) == 0
+        result: dict[str, Any] = json.loads(file.read_text())
+        assert {"name", "command", "host", "versions", "figures", "ratios"} <= set(result)
+        return result
+
+    return call
+
+
+def test_codec(bench: Any) -> None:
+    ratios = bench("codec")["ratios"]
+    # Bytes do not depend on the machine's load: the coder's target holds in every run.
+    assert 1.0 <= ratios["16x8x8"]["rans_body_over_table_entropy"] <= 1.02
+
+
+def test_switching(bench: Any) -> None:
+    ratios = bench("switching")["ratios"]
+    assert all(
+        width["reload_over_switch"]["median"] > 1.0 for case in ratios.values() for width in case.values()
+    )
+
+
+def test_accuracy(bench: Any, tiny_bundle: Path, tiny_images: Any, tmp_path: Path) -> None:
+    images, labels = tiny_images
+    np.savez(tmp_path / "images.npz", images=images, labels=labels)
+    figures = bench("accuracy", bundle=tiny_bundle, dataset=f"npz:{tmp_path / 'images.npz'}")["figures"]
+    assert figures["images"] == 48
+    widest = figures["points"]["width 1, 4 channels"]
+    assert widest["accuracy_low"] < widest["accuracy"] <= widest["accuracy_high"]
+    assert widest["accuracy"] > 0.5
+
+
+def test_accuracy_needs_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "accuracy", "--quick"]) == 3
+    assert "--option bundle=DIR" in capsys.readouterr().err
