@@ -42,7 +42,7 @@ SMALL_GREY = Recipe(
         decoder_blocks=1,
         exit_channels=48,
     ),
-    epochs=16,
+    epochs=22,
     batch_size=64,
     learning_rate=5e-3,
     target_bytes=180,

@@ -100,7 +100,7 @@ def _prepare(steps: _Steps, images: ImageSet, dataset: str, test_spec: str, *, q
         _train_teacher(images, teacher, _QUICK_EPOCHS if quick else _TEACHER_EPOCHS)
     model = ["--model", "digits-cnn", "--weights", str(teacher), "--dataset", dataset]
     with steps.timed("partition"):
-        steps.run("partition", *model, "--choose", "bottleneck", "--out", str(plan))
+        steps.run("partition", *model, "--choose", "bottleneck", "--budget", "3s", "--out", str(plan))
     with steps.timed("train"):
         _remove(checkpoint)
         epochs = ["--epochs", str(_QUICK_EPOCHS)] if quick else []
