@@ -1,5 +1,9 @@
 """The entropy coder: nanoseconds a symbol, and bytes against its tables' entropy, zlib and LZ4.
 
+Options:
+    bundle: A bundle whose own latents are coded too, those of its narrowest head, with its own tables.
+    dataset: The images for that, as `isthmus eval --dataset` takes them; ones its tables have not seen.
+
 Latents are drawn, not recorded: discretised Laplace and logistic channels whose scale falls from channel to
 channel, as in a trained bottleneck, all from `SEED`. Tables are fitted to one draw, every figure is taken
 on another. The contenders take turns within each round, each round codes every latent once, and the spread
@@ -18,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.device_agents.bank import WidthBank
+from isthmus.runtime.bundle import TABLES, load_bundle
 from isthmus.runtime.codecs import (
     CODECS,
     HEADER_BYTES,
@@ -27,6 +33,8 @@ from isthmus.runtime.codecs import (
     encode_payload,
 )
 from isthmus.runtime.codecs.rans import HAS_C, Backend
+from isthmus.runtime.datasets import load_dataset
+from isthmus.runtime.errors import InputError
 
 SEED = 20_240
 BACKENDS: tuple[Backend, ...] = ("c", "numpy") if HAS_C else ("numpy",)
@@ -52,15 +60,23 @@ CASES: Mapping[str, Case] = {
 }
 
 
-def run(*, quick: bool = False) -> dict[str, Any]:
-    """Return `figures` and `ratios` of every case; `quick` takes fewer rounds and latents."""
+def run(*, quick: bool = False, bundle: str | None = None, dataset: str | None = None) -> dict[str, Any]:
+    """Return `figures` and `ratios` of every case; `quick` takes fewer rounds and latents.
+
+    Raises:
+        InputError: If only one of `bundle` and `dataset` is given, or they do not fit.
+    """
     figures: dict[str, Any] = {"header_bytes": HEADER_BYTES, "coders": list(BACKENDS)}
     ratios: dict[str, Any] = {}
+    samples: dict[str, tuple[list[NDArray[np.uint8]], FrequencyTables]] = {}
     for name, case in CASES.items():
         rng = np.random.default_rng(SEED)
         fitted, measured = (64, 8) if case.shape_chw[1] > 8 else (512, 64)
         tables = FrequencyTables.fit([_draw(case, fitted, rng)])
-        latents = list(_draw(case, measured // 4 if quick else measured, rng))
+        samples[name] = (list(_draw(case, measured // 4 if quick else measured, rng)), tables)
+    if bundle is not None or dataset is not None:
+        samples["bundle"] = _of_bundle(bundle, dataset, 16 if quick else 256)
+    for name, (latents, tables) in samples.items():
         sizes = _sizes(latents, tables)
         timings = _timings(latents, tables, rounds=5 if quick else 15)
         figures[name] = {
@@ -71,6 +87,21 @@ def run(*, quick: bool = False) -> dict[str, Any]:
         }
         ratios[name] = _ratios(sizes, timings)
     return {"figures": figures, "ratios": ratios}
+
+
+def _of_bundle(
+    bundle: str | None, dataset: str | None, count: int
+) -> tuple[list[NDArray[np.uint8]], FrequencyTables]:
+    """Return latents of the narrowest head, and the bundle's tables."""
+    if bundle is None or dataset is None:
+        raise InputError("codec needs both --option bundle=DIR and --option dataset=SPEC, or neither")
+    loaded = load_bundle(bundle)
+    spec = loaded.manifest.input
+    images = load_dataset(dataset, split="test", limit=count)
+    images.check_fits((spec.height, spec.width, spec.channels), loaded.manifest.labels)
+    bank = WidthBank(loaded, threads=1)
+    latents = [bank.head(0, image)[0] for image in images.images]
+    return latents, FrequencyTables.from_bytes(loaded.read(TABLES), source=TABLES)
 
 
 def _draw(case: Case, count: int, rng: np.random.Generator) -> NDArray[np.uint8]:

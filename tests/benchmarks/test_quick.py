@@ -25,8 +25,17 @@ def bench(tmp_path: Path) -> Any:
     return call
 
 
-def test_codec(bench: Any) -> None:
-    ratios = bench("codec")["ratios"]
+@pytest.fixture
+def image_file(tiny_images: Any, tmp_path: Path) -> str:
+    images, labels = tiny_images
+    np.savez(tmp_path / "images.npz", images=images, labels=labels)
+    return f"npz:{tmp_path / 'images.npz'}"
+
+
+def test_codec(bench: Any, tiny_bundle: Path, image_file: str) -> None:
+    result = bench("codec", bundle=tiny_bundle, dataset=image_file)
+    ratios = result["ratios"]
+    assert result["figures"]["bundle"]["symbols"] == 4 * 4 * 4
     # Bytes do not depend on the machine's load: the coder's target holds in every run.
     assert 1.0 <= ratios["16x8x8"]["rans_body_over_table_entropy"] <= 1.02
 
@@ -38,16 +47,15 @@ def test_switching(bench: Any) -> None:
     )
 
 
-def test_accuracy(bench: Any, tiny_bundle: Path, tiny_images: Any, tmp_path: Path) -> None:
-    images, labels = tiny_images
-    np.savez(tmp_path / "images.npz", images=images, labels=labels)
-    figures = bench("accuracy", bundle=tiny_bundle, dataset=f"npz:{tmp_path / 'images.npz'}")["figures"]
+def test_accuracy(bench: Any, tiny_bundle: Path, image_file: str) -> None:
+    figures = bench("accuracy", bundle=tiny_bundle, dataset=image_file)["figures"]
     assert figures["images"] == 48
     widest = figures["points"]["width 1, 4 channels"]
     assert widest["accuracy_low"] < widest["accuracy"] <= widest["accuracy_high"]
     assert widest["accuracy"] > 0.5
 
 
-def test_accuracy_needs_its_options(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["bench", "accuracy", "--quick"]) == 3
+@pytest.mark.parametrize("arguments", [["accuracy"], ["codec", "--option", "bundle=x"]])
+def test_options_that_belong_together(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", *arguments, "--quick"]) == 3
     assert "--option bundle=DIR" in capsys.readouterr().err
