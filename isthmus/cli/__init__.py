@@ -40,7 +40,6 @@ _EXTRA_OF = {
     "onnx": "partition",
     "matplotlib": "plot",
     "grpc_reflection": "server",
-    "prometheus_client": "server",
 }
 
 

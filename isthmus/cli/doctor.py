@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # What each extra brings: the modules whose absence makes its commands end with exit code 6.
 _EXTRAS = {
     "partition": ("onnx",),
-    "server": ("grpc_reflection", "prometheus_client"),
+    "server": ("grpc_reflection",),
     "train": ("torch", "onnx", "onnxscript", "sklearn"),
     "plot": ("matplotlib",),
 }
