@@ -15,11 +15,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from isthmus.cli._processes import Children
-from isthmus.cli.eval import summary
-from isthmus.device_agents.evaluate import evaluate
+from isthmus.cli.eval import server_address, summary
+from isthmus.device_agents.evaluate import evaluate, load_test_images
 from isthmus.runtime.bundle import load_bundle
-from isthmus.runtime.datasets import load_dataset
 from isthmus.runtime.errors import InputError
 
 _QUICK_IMAGES = 100
@@ -47,13 +45,8 @@ def run(
     if bundle is None or dataset is None:
         raise InputError("accuracy needs --option bundle=DIR --option dataset=SPEC")
     loaded = load_bundle(bundle)
-    spec = loaded.manifest.input
-    size = (spec.height, spec.width) if dataset.startswith("folder:") else None
-    images = load_dataset(dataset, split="test", size=size, limit=_QUICK_IMAGES if quick else None)
-    images.check_fits((spec.height, spec.width, spec.channels), loaded.manifest.labels)
-    with Children() as children:
-        ready = children.start_service(["serve", bundle, "--port", "0", "--json"])
-        address = f"127.0.0.1:{ready['port']}"
+    images = load_test_images(loaded, dataset, limit=_QUICK_IMAGES if quick else None)
+    with server_address(None, loaded.root) as address:
         result = summary(loaded, asyncio.run(evaluate(loaded, images, server=address, threads=threads)))
     points = {
         f"width {point['width']:g}, {point['channels']} channels": {

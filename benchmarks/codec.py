@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.device_agents.bank import WidthBank
+from isthmus.device_agents.evaluate import load_test_images
 from isthmus.runtime.bundle import TABLES, load_bundle
 from isthmus.runtime.codecs import (
     CODECS,
@@ -33,7 +34,6 @@ from isthmus.runtime.codecs import (
     encode_payload,
 )
 from isthmus.runtime.codecs.rans import HAS_C, Backend
-from isthmus.runtime.datasets import load_dataset
 from isthmus.runtime.errors import InputError
 
 SEED = 20_240
@@ -96,9 +96,7 @@ def _of_bundle(
     if bundle is None or dataset is None:
         raise InputError("codec needs both --option bundle=DIR and --option dataset=SPEC, or neither")
     loaded = load_bundle(bundle)
-    spec = loaded.manifest.input
-    images = load_dataset(dataset, split="test", limit=count)
-    images.check_fits((spec.height, spec.width, spec.channels), loaded.manifest.labels)
+    images = load_test_images(loaded, dataset, limit=count)
     bank = WidthBank(loaded, threads=1)
     latents = [bank.head(0, image)[0] for image in images.images]
     return latents, FrequencyTables.from_bytes(loaded.read(TABLES), source=TABLES)

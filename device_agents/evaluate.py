@@ -20,7 +20,7 @@ from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.inquiry import Inquiry
 from isthmus.runtime.bundle import TABLES, Bundle, Manifest, OperatingPoint
 from isthmus.runtime.codecs import FrequencyTables, encode_payload
-from isthmus.runtime.datasets import ImageSet
+from isthmus.runtime.datasets import ImageSet, load_dataset
 from isthmus.runtime.wire import CHANNEL_OPTIONS, InferenceStub
 
 _Z_95 = 1.959964
@@ -99,6 +99,21 @@ def share_of(right: int, count: int) -> Share:
     # At the ends the formula gives 0 and 1 up to rounding.
     low, high = max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half))
     return Share(value=value, low=low, high=high, count=count)
+
+
+def load_test_images(bundle: Bundle, spec: str, *, limit: int | None = None) -> ImageSet:
+    """Load the test part of the data set `spec`, as the heads of `bundle` take images.
+
+    As in export: photographs are scaled and cropped to the network's size, arrays must have it.
+
+    Raises:
+        InputError: If the data set cannot be used or does not fit the bundle.
+    """
+    wanted = bundle.manifest.input
+    size = (wanted.height, wanted.width) if spec.startswith("folder:") else None
+    images = load_dataset(spec, split="test", size=size, limit=limit)
+    images.check_fits((wanted.height, wanted.width, wanted.channels), bundle.manifest.labels)
+    return images
 
 
 async def evaluate(

@@ -11,15 +11,20 @@ import pytest
 from numpy.typing import NDArray
 
 
-@pytest.fixture(scope="session")
-def tiny_bundle_module() -> ModuleType:
-    """Return the module `tests/tiny_bundle.py`, which makes bundles with onnx."""
-    spec = importlib.util.spec_from_file_location("tiny_bundle", Path(__file__).with_name("tiny_bundle.py"))
+def _sibling(name: str) -> ModuleType:
+    """Load a module beside this file: under pytest's importlib mode tests cannot import it by name."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_module() -> ModuleType:
+    """Return the module `tests/tiny_bundle.py`, which makes bundles with onnx."""
+    return _sibling("tiny_bundle")
 
 
 @pytest.fixture(scope="session")
@@ -43,14 +48,7 @@ def tiny_images(tiny_bundle_module: ModuleType) -> tuple[NDArray[np.uint8], NDAr
 @pytest.fixture(scope="session")
 def synthetic_run_module() -> ModuleType:
     """Return the module `tests/synthetic_run.py`, which writes the logs of a made-up run."""
-    spec = importlib.util.spec_from_file_location(
-        "synthetic_run", Path(__file__).with_name("synthetic_run.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return _sibling("synthetic_run")
 
 
 @pytest.fixture(scope="session")

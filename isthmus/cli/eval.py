@@ -43,21 +43,16 @@ def command(
 
     Heads run here, every payload crosses gRPC, the server runs the tail: the figures are of the real path.
     """
-    from isthmus.device_agents.evaluate import evaluate
+    from isthmus.device_agents.evaluate import evaluate, load_test_images
     from isthmus.runtime.bundle import load_bundle
     from isthmus.runtime.codecs import CODECS
-    from isthmus.runtime.datasets import load_dataset
     from isthmus.runtime.errors import InputError
 
     if codec not in CODECS:
         raise InputError(f"codec {codec!r}: give one of {', '.join(CODECS)}")
     loaded = load_bundle(bundle)
-    spec = loaded.manifest.input
-    # As in export: photographs are cropped to the network's size, arrays must have it.
-    size = (spec.height, spec.width) if dataset.startswith("folder:") else None
-    images = load_dataset(dataset, split="test", size=size, limit=limit)
-    images.check_fits((spec.height, spec.width, spec.channels), loaded.manifest.labels)
-    with _address(server, bundle) as address, _bar() as progress:
+    images = load_test_images(loaded, dataset, limit=limit)
+    with server_address(server, bundle) as address, _bar() as progress:
         evaluation = asyncio.run(
             evaluate(
                 loaded, images, server=address, model=model, codec=codec, threads=threads, progress=progress
@@ -73,7 +68,7 @@ def command(
 
 
 @contextmanager
-def _address(server: str | None, bundle: Path) -> Iterator[str]:
+def server_address(server: str | None, bundle: Path) -> Iterator[str]:
     """Yield the address of `server`, or of one that lives as long as the block."""
     if server is not None:
         yield server
