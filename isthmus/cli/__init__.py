@@ -17,7 +17,7 @@ import typer.core
 from isthmus.cli._common import console
 from isthmus.runtime.errors import IsthmusError, MissingExtraError
 
-# verb → (module, one line of help). A verb's module holds `def command(...)` or, for a group, `app`.
+# verb → one line of help. A verb's module holds `def command(...)` or, for a group, `app` (see `_group`).
 VERBS: dict[str, str] = {
     "demo": "Train, export, serve and run everything once over a varying link; write a report.",
     "partition": "Find the best cut of a network for a device, a server and a link, or say not to split.",
@@ -58,6 +58,8 @@ class _LazyGroup(typer.core.TyperGroup):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"isthmus.cli.{cmd_name}")
+        if hasattr(module, "app"):
+            return typer.main.get_command(module.app)
         verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
         verb.command(name=cmd_name, help=module.command.__doc__)(module.command)
         return typer.main.get_command(verb)

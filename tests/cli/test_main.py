@@ -150,11 +150,17 @@ def test_help_lists_every_verb_and_its_line(capsys: pytest.CaptureFixture[str]) 
 def test_every_verb_listed_has_a_command_with_help_and_json(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    module = __import__(f"isthmus.cli.{verb}", fromlist=["command"])
     assert run([verb, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert "--json" in told
-    command = __import__(f"isthmus.cli.{verb}", fromlist=["command"]).command
-    assert inspect.getdoc(command), "the docstring is the help"
+    commands = {(): module.command} if hasattr(module, "command") else {}
+    if hasattr(module, "app"):
+        commands |= {(info.name,): info.callback for info in module.app.registered_commands}
+    assert commands
+    for words, command in commands.items():
+        assert inspect.getdoc(command), "the docstring is the help"
+        capsys.readouterr()
+        assert run([verb, *words, "--help"]) == 0
+        assert "--json" in capsys.readouterr().out
 
 
 def test_the_version_is_printed_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
