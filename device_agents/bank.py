@@ -20,7 +20,7 @@ from isthmus.device_agents.timing import RecentMedian
 from isthmus.runtime.bundle import EXIT, LOCAL, Bundle, head_name
 from isthmus.runtime.errors import BundleError, InputError
 
-ProviderChoice = Literal["auto", "cpu", "cuda", "tensorrt"]
+ProviderChoice = Literal["auto", "cpu", "xnnpack", "cuda", "tensorrt"]
 
 _CPU = "CPUExecutionProvider"
 _PROVIDERS = {"cpu": _CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}

@@ -86,10 +86,73 @@ def test_another_host_is_taken_if_that_is_accepted():
 def test_a_file_with_an_unknown_setting_or_that_is_no_toml_is_refused(tmp_path):
     file = tmp_path / "agent.toml"
     file.write_text("sauce = 1\n")
-    with pytest.raises(InputError, match=r"agent\.toml: setting 'sauce' is unknown; known are server"):
+    with pytest.raises(
+        InputError, match=r"agent\.toml: setting 'sauce' is unknown; known are bundle, server"
+    ):
         read_config({"source": "digits"}, environ={}, file=file)
     file.write_text("= nothing")
     with pytest.raises(InputError, match=r"agent\.toml: not a TOML file"):
         read_config({"source": "digits"}, environ={}, file=file)
     with pytest.raises(InputError, match=r"none\.toml: No such file"):
         read_config({"source": "digits"}, environ={}, file=tmp_path / "none.toml")
+
+
+def test_every_setting_may_stand_in_the_file(tmp_path):
+    file = tmp_path / "agent.toml"
+    file.write_text(
+        'bundle = "runs/x"\nservers = ["localhost:1", "localhost:2"]\nfailback = "3s"\nsource = "digits"\n'
+        'queue = "fifo:4"\nobjective = "energy"\nexit_confidence = 0.9\nresults = "-"\nstatus = "s.json"\n'
+        'provider = "xnnpack"\nthermal = "off"\n'
+    )
+    config = read_config({}, environ={}, file=file)
+    assert (str(config.bundle), config.servers, config.server) == (
+        "runs/x",
+        ("localhost:1", "localhost:2"),
+        "localhost:1",
+    )
+    assert (config.failback_s, config.queue_limit, config.objective) == (3.0, 4, "energy")
+    assert (config.exit_confidence, config.results, str(config.status)) == (0.9, "-", "s.json")
+    assert (config.provider, config.thermal) == ("xnnpack", "off")
+
+
+def test_one_server_in_an_upper_layer_overrules_a_list_below_and_the_other_way_round(tmp_path):
+    file = tmp_path / "agent.toml"
+    file.write_text('source = "digits"\nservers = "localhost:1, localhost:2"\n')
+    assert read_config({}, environ={}, file=file).servers == ("localhost:1", "localhost:2")
+    flags = {"server": "localhost:3"}
+    assert read_config(flags, environ={}, file=file).servers == ("localhost:3",)
+    environ = {"ISTHMUS_AGENT_SERVER": "localhost:4"}
+    assert read_config({}, environ=environ, file=file).servers == ("localhost:4",)
+    flags = {"servers": "localhost:5,localhost:6"}
+    assert read_config(flags, environ=environ, file=file).server == "localhost:5"
+
+
+def test_no_confidence_is_a_value_that_overrules(tmp_path):
+    file = tmp_path / "agent.toml"
+    file.write_text('source = "digits"\nexit_confidence = 0.5\n')
+    assert read_config({"exit_confidence": "none"}, environ={}, file=file).exit_confidence is None
+
+
+def test_the_newest_frame_wins_unless_a_queue_is_asked_for():
+    assert read_config({"source": "digits"}, environ={}).queue_limit is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"queue": "lifo"}, "queue 'lifo': give newest, or fifo:N"),
+        ({"queue": "fifo:0"}, "queue 'fifo:0'"),
+        ({"queue": "fifo:99999999999"}, "with N from 1 to 100000"),
+        ({"exit_confidence": "sure"}, "exit_confidence 'sure': give a number"),
+        ({"exit_confidence": "nan"}, "exit_confidence nan"),
+        ({"exit_confidence": 0}, "exit_confidence 0: give 0.01 to 1"),
+        ({"thermal": "hot"}, "thermal 'hot': give auto or off"),
+        ({"servers": "localhost:1,"}, "give one or more"),
+        ({"servers": "localhost:1,localhost:1"}, "localhost:1 is listed twice"),
+        ({"servers": "localhost:1,10.0.0.7:1"}, "server 10.0.0.7:1: not this host"),
+        ({"failback": "-1s"}, "duration '-1s'"),
+    ],
+)
+def test_bad_values_of_the_newer_settings(flags, message):
+    with pytest.raises(InputError, match=message):
+        read_config({"source": "digits", **flags}, environ={})
