@@ -12,6 +12,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from isthmus.runtime.errors import InputError
+from isthmus.runtime.machines import NetworkCosts
+
+# Costs are part of a machine's profile; a plan quotes them.
+CostTable = NetworkCosts
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -85,35 +89,6 @@ class LinkProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         if not 0 <= self.rtt_s < math.inf:
             raise InputError(f"link: RTT {self.rtt_s} s is not 0 or more; give it as e.g. 20ms")
-
-
-class CostTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Node costs of one model, measured on this machine for a batch of one.
-
-    Attributes:
-        host: The processor.
-        backend: ONNX Runtime's version and execution provider.
-        clock: What `whole_s` was timed by: `cpu` is the CPU time of the one thread that computes, which
-            others on the machine do not lengthen; `wall` the time that passed.
-        threads: Threads of one inference; they do not spin.
-        rounds: Timed rounds of the whole model that were kept, the quieter half.
-        whole_s: Median seconds of the whole model, end to end, without profiling.
-        whole_spread_s: Interquartile range of the same.
-        kernel_sum_s: Sum of the kernel times that the profiler reports; the rest of `whole_s` is between
-            kernels.
-        node_s: Seconds of every node on a path from an input to an output, by the name of its first output.
-            Kernel times are scaled by one factor so that they sum to `whole_s`.
-    """
-
-    host: str
-    backend: str
-    clock: Literal["cpu", "wall"]
-    threads: int
-    rounds: int
-    whole_s: Seconds
-    whole_spread_s: Seconds
-    kernel_sum_s: Seconds
-    node_s: dict[str, Seconds]
 
 
 class BottleneckAssumption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

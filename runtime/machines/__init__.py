@@ -1,1 +1,30 @@
-"""What a machine is: how fast, how much memory, how many watts, and where each figure came from."""
+"""Machine profiles: what a device or a server was measured, or published, to cost."""
+
+from __future__ import annotations
+
+from isthmus.runtime.machines.files import decode_machine, load_machine, reference_machines, write_machine
+from isthmus.runtime.machines.profile import (
+    MACHINE_SCHEMA_VERSION,
+    MachineProfile,
+    NetworkCosts,
+    Operator,
+    OperatorSpeed,
+    OperatorWork,
+    Power,
+    Source,
+)
+
+__all__ = [
+    "MACHINE_SCHEMA_VERSION",
+    "MachineProfile",
+    "NetworkCosts",
+    "Operator",
+    "OperatorSpeed",
+    "OperatorWork",
+    "Power",
+    "Source",
+    "decode_machine",
+    "load_machine",
+    "reference_machines",
+    "write_machine",
+]

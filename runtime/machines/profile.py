@@ -1,0 +1,159 @@
+"""What is known of a machine: measured networks, speeds by operator class, memory, watts.
+
+Facts only, in a file that travels: measured on a Raspberry Pi, it is read on a laptop. Every part says
+whether it was measured, published by others, or scaled, and nothing unknown has a number.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+MACHINE_SCHEMA_VERSION = 1
+
+Source = Literal["measured", "published", "scaled"]
+Operator = Literal["conv", "depthwise", "matmul", "norm", "pool", "elementwise", "other"]
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class OperatorWork(msgspec.Struct, frozen=True, array_like=True):
+    """What one node has to do, whatever machine does it.
+
+    Attributes:
+        operator: Its class.
+        flops: Floating-point operations of one sample; a multiply-add is two.
+        nbytes: Bytes of the tensors and weights that it reads and writes.
+    """
+
+    operator: Operator
+    flops: Annotated[float, msgspec.Meta(ge=0)]
+    nbytes: Count
+
+
+class NetworkCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Node costs of one model on one machine, for a batch of one.
+
+    Attributes:
+        source: `measured` there, or `scaled`: estimated from the machine's speeds.
+        host: The processor.
+        backend: What ran the network, with its version and execution provider.
+        clock: What `whole_s` was timed by: `cpu` is the CPU time of the one thread that computes, which
+            others on the machine do not lengthen; `wall` the time that passed; `none` where nothing was.
+        threads: Threads of one inference; they do not spin.
+        rounds: Timed rounds of the whole model that were kept, the quieter half; 0 where nothing was timed.
+        whole_s: Median seconds of the whole model, end to end, without profiling.
+        whole_spread_s: Interquartile range of the same.
+        kernel_sum_s: Sum of the kernel times that the profiler reports; the rest of `whole_s` is between
+            kernels.
+        node_s: Seconds of every node on a path from an input to an output, by the name of its first
+            output. They sum to `whole_s`.
+        head_extra_s: What it costs beyond `node_s` to stop at a tensor and hand it over in the layout that
+            the graph declares, by tensor; it may be below 0. A tensor that is not in it costs nothing more.
+        tail_extra_s: What it costs beyond `node_s` to start from a tensor, likewise.
+        work: What every node has to do, so that speeds can be fitted to several networks; may be empty.
+        model: The file's name, for messages.
+        peak_bytes: Resident memory that running the whole model adds, at its peak; None where not measured.
+    """
+
+    source: Source = "measured"
+    host: str
+    backend: str
+    clock: Literal["cpu", "wall", "none"]
+    threads: Annotated[int, msgspec.Meta(ge=1)]
+    rounds: Count
+    whole_s: Seconds
+    whole_spread_s: Seconds
+    kernel_sum_s: Seconds
+    node_s: dict[str, Seconds]
+    head_extra_s: dict[str, float] = {}
+    tail_extra_s: dict[str, float] = {}
+    work: dict[str, OperatorWork] = {}
+    model: str = ""
+    peak_bytes: Count | None = None
+
+
+class OperatorSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How fast a machine does one class of operators: overhead + flops / rate + bytes / rate.
+
+    Attributes:
+        operator: The class.
+        flops_per_s: Operations per second, or None where arithmetic did not show in the times.
+        bytes_per_s: Bytes of tensors and weights per second, or None where they did not show.
+        overhead_s: Seconds of every node beyond both.
+        source: Where the three come from.
+        origin: One sentence: from how many nodes of what, and how well the fit holds.
+    """
+
+    operator: Operator
+    flops_per_s: Positive | None
+    bytes_per_s: Positive | None
+    overhead_s: Seconds
+    source: Source
+    origin: str
+
+    def seconds(self, flops: float, nbytes: float) -> float:
+        """Return the seconds of a node of so many operations and bytes."""
+        compute_s = 0.0 if self.flops_per_s is None else flops / self.flops_per_s
+        memory_s = 0.0 if self.bytes_per_s is None else nbytes / self.bytes_per_s
+        return self.overhead_s + compute_s + memory_s
+
+
+class Power(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a machine draws. A model of its energy, never a measurement of one frame's.
+
+    Attributes:
+        idle_w: Watts of the whole board when nothing runs, or None where unknown.
+        compute_w: Watts above idle while it computes, or None.
+        transmit_w: Watts above idle while it sends, or None.
+        source: Where they come from.
+        origin: Who measured what, and how.
+    """
+
+    idle_w: Annotated[float, msgspec.Meta(ge=0)] | None
+    compute_w: Annotated[float, msgspec.Meta(ge=0)] | None
+    transmit_w: Annotated[float, msgspec.Meta(ge=0)] | None
+    source: Source
+    origin: str
+
+
+class MachineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A machine with one way to run networks on it.
+
+    Attributes:
+        schema_version: Of this file format.
+        name: What to call it.
+        origin: One sentence: how this file came about.
+        source: Of the file's times as a whole: `measured` by us on the machine, `published` or `scaled`.
+        processor: Its processor as it names itself, or as the source names it.
+        provider: The execution provider, e.g. `CPUExecutionProvider`; for other frameworks their name.
+        backend: The framework with its version.
+        threads: Threads of one inference, or None where the source does not say.
+        memory_bytes: Memory that a network may use, or None where unknown.
+        power: What it draws, or None where unknown.
+        operators: Speeds by class, each class at most once.
+        networks: Measured networks by the SHA-256 of the model.
+    """
+
+    schema_version: int = MACHINE_SCHEMA_VERSION
+    name: Name
+    origin: str
+    source: Source
+    processor: Name
+    provider: Name
+    backend: Name
+    threads: Annotated[int, msgspec.Meta(ge=1)] | None
+    memory_bytes: Count | None = None
+    power: Power | None = None
+    operators: tuple[OperatorSpeed, ...] = ()
+    networks: dict[Sha256, NetworkCosts] = {}
+
+    def speed(self, operator: Operator) -> OperatorSpeed | None:
+        """Return the speed of one class, or that of `other` where the class has none, or None."""
+        known = {item.operator: item for item in self.operators}
+        return known.get(operator) or known.get("other")
