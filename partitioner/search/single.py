@@ -1,4 +1,4 @@
-"""Enumerate every way to run a network on two machines.
+"""Enumerate the single-tensor cuts of a network.
 
 Pure and exact: costs come in as facts, every single-tensor cut is weighed. The latency of a frame is device
 time + payload bytes / rate + RTT + server time; the answer's few bytes are left to the RTT. Everything on the
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from isthmus.partitioner.facts import BottleneckAssumption, BottleneckRules, LinkProfile, TensorFact
 from isthmus.partitioner.plan import Candidate, StageTimes
+from isthmus.partitioner.search.problem import RawInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,23 +34,6 @@ class CutCost:
     tail_server_s: float
     head_share: float
     module: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawInput:
-    """The network's input as it would really be sent.
-
-    Attributes:
-        encoding: `uint8`, `jpeg q90`, or the input's own type where it is no image.
-        nbytes: Bytes of one sample.
-        encode_s: Device seconds to encode it.
-        decode_s: Server seconds to decode it.
-    """
-
-    encoding: str
-    nbytes: int
-    encode_s: float = 0.0
-    decode_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
