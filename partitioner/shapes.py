@@ -7,6 +7,8 @@ follow the batch; what does not is a constant, and a `Reshape` in which one dime
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -49,9 +51,8 @@ class ShapeTable:
         dtype = "unknown"
         nbytes = None
         if kind not in (TensorProto.UNDEFINED, TensorProto.STRING):
-            numpy_type = helper.tensor_dtype_to_np_dtype(kind)
-            dtype = str(numpy_type)
-            nbytes = None if shape is None else int(np.prod(shape, dtype=np.int64)) * numpy_type.itemsize
+            dtype = str(helper.tensor_dtype_to_np_dtype(kind))
+            nbytes = None if shape is None else tensor_bytes(shape, kind)
         return TensorFact(name=name, dtype=dtype, shape=shape, nbytes=nbytes)
 
     def value_info(self, name: str, batch: str) -> ValueInfoProto | None:
@@ -67,6 +68,20 @@ class ShapeTable:
             follows = (self.single[name][axis], self.other[name][axis]) == (1, OTHER_BATCH)
             dims[axis] = batch if follows else None
         return helper.make_tensor_value_info(name, kind, dims)
+
+
+def tensor_bytes(shape: tuple[int, ...], kind: int) -> int | None:
+    """Return the bytes of a tensor of ONNX element type `kind` as it is stored, or None for strings.
+
+    Types below one byte are packed two or four to a byte, the last one padded (ONNX IR, `TensorProto`).
+    """
+    if kind in (TensorProto.UNDEFINED, TensorProto.STRING):
+        return None
+    numpy_type = helper.tensor_dtype_to_np_dtype(kind)
+    # ml_dtypes gives a whole byte to what ONNX packs; the width is in the name: int4, uint2, float4_e2m1fn.
+    narrow = re.fullmatch(r"(?:u?int|float)([24])(?:_\w+)?", numpy_type.name)
+    bits = int(narrow[1]) if narrow else 8 * numpy_type.itemsize
+    return -(-math.prod(shape) * bits // 8)
 
 
 def infer(model: ModelProto, inputs: Mapping[str, ValueInfoProto]) -> ShapeTable:
