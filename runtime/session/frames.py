@@ -7,7 +7,7 @@ A frame's way, each arrow taken at most once:
 
     captured ─ waiting ─ computing ─┬─ queued ─ sent ─ answering ─ ended
                   │                 └──────────────────┘
-                  └ superseded by a newer frame: dropped
+                  └ superseded by newer frames: dropped
 
 An answer counts if its frame was sent and has not ended; a repeated, unknown or overtaken answer changes
 nothing, so that a peer can neither add a frame nor end one twice.
@@ -15,6 +15,7 @@ nothing, so that a peer can neither add a frame nor end one twice.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -56,15 +57,19 @@ class Session:
         deadline_s: Seconds from capture within which an answer counts as in time.
         give_up_s: Seconds past the deadline at which a frame that the device cannot answer is dropped; until
             then the server's answer would still end it as `late`.
+        queue_limit: Most frames that wait to be computed, in the order of their capture; when one more comes,
+            the oldest is dropped. None: only the newest waits.
     """
 
-    def __init__(self, *, deadline_s: float, give_up_s: float = 10.0) -> None:
+    def __init__(self, *, deadline_s: float, give_up_s: float = 10.0, queue_limit: int | None = None) -> None:
+        assert queue_limit is None or queue_limit >= 1
         self.deadline_s = deadline_s
         self.give_up_s = give_up_s
         self.captured = 0
         self.outcomes: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
         self._open: dict[int, _Frame] = {}
-        self._waiting: int | None = None
+        self._queue_limit = queue_limit
+        self._waiting: deque[int] = deque()
 
     @property
     def open_frames(self) -> int:
@@ -72,25 +77,29 @@ class Session:
         return len(self._open)
 
     def capture(self, now_s: float, *, truth: int | None = None) -> tuple[int, FrameEvent | None]:
-        """Count a frame captured at `now_s`; the newest wins.
+        """Count a frame captured at `now_s`; it waits until `take`.
 
         Returns:
-            Its number, and the end of the frame it superseded, if one was still waiting.
+            Its number, and the end of the frame that had to go, if as many as may wait did so.
         """
         superseded = None
-        if self._waiting is not None:
-            superseded = self.drop(self._waiting, now_s, "superseded by a newer frame")
+        if len(self._waiting) >= (self._queue_limit or 1):
+            why = "superseded by a newer frame"
+            if self._queue_limit is not None:
+                why = f"{len(self._waiting)} newer frames were waiting"
+            superseded = self.drop(self._waiting[0], now_s, why)
         frame = self.captured
         self.captured += 1
         self._open[frame] = _Frame(captured_s=now_s, truth=truth)
-        self._waiting = frame
+        self._waiting.append(frame)
         return frame, superseded
 
     def take(self) -> int | None:
-        """Return the waiting frame, which is computed from now on; None if there is none."""
-        frame, self._waiting = self._waiting, None
-        if frame is not None:
-            self._open[frame].phase = _Phase.COMPUTING
+        """Return the frame that has waited longest, which is computed from now on; None if there is none."""
+        if not self._waiting:
+            return None
+        frame = self._waiting.popleft()
+        self._open[frame].phase = _Phase.COMPUTING
         return frame
 
     def deadline_of(self, frame: int) -> float:
@@ -229,7 +238,6 @@ class Session:
 
     def close(self, now_s: float, reason: str) -> list[FrameEvent]:
         """End every open frame without an answer."""
-        self._waiting = None
         ended = [self.drop(frame, now_s, reason) for frame in list(self._open)]
         return [event for event in ended if event is not None]
 
@@ -254,8 +262,8 @@ class Session:
         server_compute_s: float | None = None,
     ) -> FrameEvent:
         state = self._open.pop(frame)
-        if self._waiting == frame:
-            self._waiting = None
+        if state.phase is _Phase.WAITING:
+            self._waiting.remove(frame)
         latency_s = None if answer is None else now_s - state.captured_s
         if latency_s is not None and latency_s > self.deadline_s:
             outcome = "late"

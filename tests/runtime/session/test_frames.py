@@ -48,6 +48,24 @@ def test_the_newest_captured_frame_wins():
     assert session.take() is None
 
 
+def test_in_a_queue_frames_wait_in_their_order_and_the_oldest_makes_room():
+    session = Session(deadline_s=0.1, queue_limit=2)
+    first, none = session.capture(0.0)
+    second, _ = session.capture(0.01)
+    assert none is None
+    third, dropped = session.capture(0.02)
+    assert dropped is not None
+    assert (dropped.frame, dropped.outcome, dropped.reason) == (
+        first,
+        "dropped",
+        "2 newer frames were waiting",
+    )
+    assert session.drop(second, 0.03, "test") is not None
+    assert session.take() == third
+    assert session.take() is None
+    assert session.open_frames == 1
+
+
 def test_a_frame_that_is_being_computed_is_not_superseded():
     session = Session(deadline_s=0.1)
     session.capture(0.0)
@@ -153,9 +171,11 @@ def test_closing_ends_every_phase_once_and_later_steps_change_nothing():
 class _AnyOrder(RuleBasedStateMachine):
     """Every order of captures, answers, recalls and losses."""
 
+    queue_limit: int | None = None
+
     def __init__(self) -> None:
         super().__init__()
-        self.session = Session(deadline_s=0.1, give_up_s=0.5)
+        self.session = Session(deadline_s=0.1, give_up_s=0.5, queue_limit=self.queue_limit)
         self.now_s = 0.0
         self.ended: list[int] = []
 
@@ -219,3 +239,11 @@ class _AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = _AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+class _AnyOrderInAQueue(_AnyOrder):
+    queue_limit = 3
+
+
+TestAnyOrderInAQueue = _AnyOrderInAQueue.TestCase
+TestAnyOrderInAQueue.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
