@@ -113,7 +113,7 @@ def test_a_model_the_server_lacks_is_one_line_and_exit_5(run, tiny_bundle, tiny_
     ("arguments", "code", "message"),
     [
         (["--source", "npz:none.npz"], 3, "none.npz: No such file"),
-        (["--source", "camera"], 3, "data set 'camera'"),
+        (["--source", "camera"], 3, "source 'camera'"),
         ([], 3, "source is not set"),
         (["--source", "GOOD", "--duration", "soon"], 3, "duration 'soon'"),
         (["--source", "GOOD", "--duration", "0s"], 3, "duration 0 s"),

@@ -1,11 +1,12 @@
-"""Sources give images that fit the bundle, and truths as indices into its labels."""
+"""Images known before the run: they fit the bundle, and truths are indices into its labels."""
 
 import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
-from isthmus.device_agents.sources import ImageSource, open_source
+from isthmus.device_agents.sources import ImageSource, SourceEnded, open_source
+from isthmus.device_agents.sources import images as images_module
 from isthmus.runtime.bundle import InputSpec
 from isthmus.runtime.errors import InputError
 
@@ -77,9 +78,60 @@ def test_a_folder_is_scaled_to_the_bundle(tmp_path, tiny):
     assert (image[0, 0, 0], truth) == (200, 2)
 
 
-def test_a_spec_of_no_known_kind_is_refused(tiny):
-    with pytest.raises(InputError, match="'camera'"):
-        open_source("camera", tiny.manifest)
+@pytest.fixture
+def colour(tiny):
+    return msgspec.structs.replace(tiny.manifest, input=InputSpec(height=16, width=16, channels=3))
+
+
+def _paint(folder, *levels):
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, level in enumerate(levels):
+        Image.new("RGB", (40, 30), (level, 0, 0)).save(folder / f"{index:02}.png")
+
+
+def test_a_folder_without_class_folders_has_no_truths(tmp_path, colour):
+    _paint(tmp_path, 10, 200)
+    source = open_source(f"folder:{tmp_path}", colour)
+    frames = [source.frame() for _ in range(3)]
+    assert [(int(image[8, 8, 0]), truth) for image, truth in frames] == [(10, None), (200, None), (10, None)]
+
+
+def test_a_test_folder_without_classes_is_taken_too(tmp_path, colour):
+    _paint(tmp_path / "test", 77)
+    source = open_source(f"folder:{tmp_path}", colour)
+    assert source.frame()[0][0, 0, 0] == 77
+    assert source.name.endswith("(test)")
+
+
+def test_a_colour_folder_becomes_grey_for_a_grey_bundle(tmp_path, tiny):
+    _paint(tmp_path, 200)
+    image, _ = open_source(f"folder:{tmp_path}", tiny.manifest).frame()
+    assert image.shape == (16, 16, 1)
+    assert image[0, 0, 0] == round(0.299 * 200)
+
+
+def test_a_file_that_is_no_image_among_images_is_named(tmp_path, colour):
+    _paint(tmp_path, 1)
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match=r"notes\.txt: not an image"):
+        open_source(f"folder:{tmp_path}", colour)
+
+
+def test_a_folder_too_large_for_memory_is_read_during_the_run(tmp_path, colour, monkeypatch, patiently):
+    _paint(tmp_path, *range(0, 200, 10))
+    monkeypatch.setattr(images_module, "_MOST_IN_MEMORY", 0)
+    source = open_source(f"once:folder:{tmp_path}", colour)
+    assert [int(image[0, 0, 0]) for image, _ in patiently(source)] == list(range(0, 200, 10))
+    source.close()
+
+
+def test_once_ends_a_source_that_would_loop(tiny_npz, tiny, tiny_images):
+    source = open_source(f"once:npz:{tiny_npz}", tiny.manifest)
+    for _ in tiny_images[0]:
+        source.frame()
+    for _ in range(2):
+        with pytest.raises(SourceEnded):
+            source.frame()
 
 
 def test_unknown_truths_stay_unknown():
