@@ -98,7 +98,9 @@ class OperatorSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     origin: str
 
     def seconds(self, flops: float, nbytes: float) -> float:
-        """Return the seconds of a node of so many operations and bytes."""
+        """Return the seconds of a node of so many operations and bytes; without either it is no kernel."""
+        if flops == 0 and nbytes == 0:
+            return 0.0
         compute_s = 0.0 if self.flops_per_s is None else flops / self.flops_per_s
         memory_s = 0.0 if self.bytes_per_s is None else nbytes / self.bytes_per_s
         return self.overhead_s + compute_s + memory_s
