@@ -26,6 +26,7 @@ VERBS: dict[str, str] = {
     "eval": "Measure accuracy and bytes of a bundle's operating points, answered by the real server.",
     "serve": "Serve the tails of bundles over gRPC (Open Inference Protocol v2).",
     "agent": "Run a bundle's heads on this device and stream latents to a server.",
+    "trace": "Look at the rate of a link over time, convert it, make one, draw it.",
     "link": "Stand between agent and server and shape the link after a trace.",
     "report": "Write a report from the event logs of a run.",
     "bench": "Run one benchmark of benchmarks/ and store its figures.",

@@ -16,18 +16,23 @@ from pathlib import Path
 import msgspec
 
 from isthmus.runtime.errors import InputError
-from isthmus.runtime.links.generators import constant, step
+from isthmus.runtime.links.generators import constant, markov, sine, step
+from isthmus.runtime.links.table import parse_table, split_table_spec
 from isthmus.runtime.links.trace import RateTrace
 
 _PACKET_BYTES = 1500
 # Recorded packets become a mean rate over this time: short against a deadline, long against a packet.
 _BIN_MS = 20
 _MAX_FILE_BYTES = 64 << 20
-_FORMS = "give a file, 'outage', 'constant:1.5Mbit' or 'step:20kB@5s,3kB@5s'"
+GENERATORS = {"constant": constant, "step": step, "sine": sine, "markov": markov}
+_FORMS = (
+    "give a file, csv:FILE,rate=…, 'outage', constant:1.5Mbit, step:20kB@5s,3kB@5s, sine:20kB..200kB@10s or "
+    "markov:20kB@4s,0B@1s"
+)
 
 
 def load_trace(spec: str) -> RateTrace:
-    """Return the trace that `spec` names: `outage`, `constant:RATE`, `step:RATE@DURATION,...` or a file.
+    """Return the trace that `spec` names: `outage`, a generator (see `generators`), a table or a file.
 
     Raises:
         InputError: If it is none of these, or the file holds no trace.
@@ -36,20 +41,24 @@ def load_trace(spec: str) -> RateTrace:
         text = resources.files(__package__).joinpath("data/outage.csv").read_text(encoding="utf-8")
         return parse_trace(text, name="outage")
     kind, separator, rest = spec.partition(":")
-    if separator and kind == "constant":
-        return constant(rest)
-    if separator and kind == "step":
-        return step(rest)
-    path = Path(spec)
+    if separator and kind in GENERATORS:
+        return GENERATORS[kind](rest)
+    if separator and kind == "csv":
+        file, options = split_table_spec(rest)
+        return parse_table(_read(file, spec), options, name=file)
+    return parse_trace(_read(spec, spec), name=spec)
+
+
+def _read(file: str, spec: str) -> str:
+    path = Path(file)
     try:
         size = path.stat().st_size
         if size > _MAX_FILE_BYTES:
             raise InputError(f"trace {spec!r}: {size} bytes, more than {_MAX_FILE_BYTES}; cut it")
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or "not a text file"
         raise InputError(f"trace {spec!r}: {cause}; {_FORMS}") from None
-    return parse_trace(text, name=spec)
 
 
 def parse_trace(text: str, *, name: str) -> RateTrace:

@@ -1,8 +1,10 @@
-"""Traces that are made, not recorded: `constant:`, `step:` and the shipped uplink `outage`."""
+"""Traces that are made, not recorded: `constant:`, `step:`, `sine:`, `markov:` and the shipped `outage`."""
 
 from __future__ import annotations
 
+import math
 import random
+from itertools import pairwise
 
 from isthmus.runtime.errors import InputError
 from isthmus.runtime.links.trace import RateTrace
@@ -20,6 +22,10 @@ OUTAGE_PHASES = (
     (3.0, 18_000.0),
     (4.0, 22_000.0),
 )
+# A sine is held constant over this share of its period.
+_SINE_STEPS = 64
+_MARKOV_FOR_S = 60.0
+_MOST_SEGMENTS = 1_000_000
 _OUTAGE_STEP_S = 0.25
 _OUTAGE_NOISE = 0.06
 _OUTAGE_SEED = 2
@@ -49,6 +55,67 @@ def step(text: str) -> RateTrace:
             )
         segments.append((parse_duration_s(held), parse_rate_bytes_per_s(rate)))
     return RateTrace(segments, name=f"step:{text}")
+
+
+def sine(text: str) -> RateTrace:
+    """Return a link that swings between two rates, e.g. `sine("20kB..200kB@10s")`, from the middle upwards.
+
+    Every step carries exactly what the sine does over its time.
+
+    Raises:
+        InputError: If `text` is not LOW..HIGH@PERIOD.
+    """
+    bounds, at, period = text.partition("@")
+    low_text, dots, high_text = bounds.partition("..")
+    if not at or not dots:
+        raise InputError(f"trace 'sine:{text}': not LOW..HIGH@PERIOD; write sine:20kB..200kB@10s")
+    low, high = parse_rate_bytes_per_s(low_text), parse_rate_bytes_per_s(high_text)
+    if high < low:
+        raise InputError(f"trace 'sine:{text}': {high_text} is below {low_text}; give the lower rate first")
+    period_s, middle, swing = parse_duration_s(period), (low + high) / 2, (high - low) / 2
+    angles = [2 * math.pi * index / _SINE_STEPS for index in range(_SINE_STEPS + 1)]
+    rates = [
+        # The mean of the sine between two angles; rounding must not take it below its own minimum.
+        max(low, middle + swing * (math.cos(start) - math.cos(end)) / (end - start))
+        for start, end in pairwise(angles)
+    ]
+    return RateTrace([(period_s / _SINE_STEPS, rate) for rate in rates], name=f"sine:{text}")
+
+
+def markov(text: str) -> RateTrace:
+    """Return a link that jumps between two rates, e.g. `markov("20kB@4s,0B@1s,seed=3,for=60s")`.
+
+    A two-state Markov chain in continuous time (Gilbert 1960): how long a state is held is exponentially
+    distributed with the mean that stands behind its @. It begins in the first state.
+
+    Raises:
+        InputError: If `text` is not RATE@MEAN,RATE@MEAN with an optional seed (default 0) and length.
+    """
+    remedy = f"trace 'markov:{text}': write markov:20kB@4s,0B@1s,seed=0,for=60s"
+    states, options = [], {"seed": "0", "for": f"{_MARKOV_FOR_S:g}s"}
+    for part in text.split(","):
+        rate_text, at, mean = part.partition("@")
+        name, equals, value = part.partition("=")
+        if at:
+            states.append((parse_duration_s(mean), parse_rate_bytes_per_s(rate_text)))
+        elif equals and name in options:
+            options[name] = value
+        else:
+            raise InputError(f"{remedy}; {part!r} is neither RATE@MEAN nor seed=N nor for=TIME")
+    length_s = parse_duration_s(options["for"])
+    if len(states) != 2 or not options["seed"].isdecimal() or len(options["seed"]) > 18:
+        raise InputError(f"{remedy}; two states and a whole seed are needed")
+    if min(mean_s for mean_s, _ in states) * _MOST_SEGMENTS < length_s or length_s == 0:
+        raise InputError(f"{remedy}; a mean or the length is out of proportion")
+    draws = random.Random(int(options["seed"]))
+    segments, at_s = list[tuple[float, float]](), 0.0
+    while at_s < length_s:
+        mean_s, rate = states[len(segments) % 2]
+        held_s = min(draws.expovariate(1.0 / mean_s), length_s - at_s)
+        # A draw of exactly 0 would be no segment; the chain goes on.
+        segments.append((max(held_s, 1e-9), rate))
+        at_s += held_s
+    return RateTrace(segments, name=f"markov:{text}")
 
 
 def outage_csv() -> str:

@@ -1,8 +1,10 @@
 """Real loopback sockets for the proxy: a target that notes when bytes came, and echoes them if asked."""
 
 import asyncio
+import os
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +85,11 @@ def proxied():
             await target.close()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def recorded_traces():
+    root = Path(os.environ.get("ISTHMUS_DATA", Path(__file__).parents[4] / "shared" / "data")) / "traces"
+    if not root.is_dir():
+        pytest.skip("needs the recorded traces (ISTHMUS_DATA or ../shared/data)")
+    return root
