@@ -12,42 +12,39 @@ from types import ModuleType
 
 from torch import nn
 
-from isthmus.models.backbones.cifar_resnet import CifarResNet
-from isthmus.models.backbones.digits_cnn import DigitsCnn
+from isthmus.models.backbones.catalogue import MODELS
 from isthmus.runtime.errors import InputError
 
 
-def _resnet(depth: int) -> Callable[[int, int], nn.Module]:
-    return lambda num_classes, in_channels: CifarResNet(depth, num_classes, in_channels)
-
-
-# reference → factory(num_classes, in_channels)
-MODELS: dict[str, Callable[[int, int], nn.Module]] = {
-    "cifar-resnet20": _resnet(20),
-    "cifar-resnet56": _resnet(56),
-    "cifar-resnet110": _resnet(110),
-    "digits-cnn": DigitsCnn,
-}
-
-
-def make_model(ref: str, num_classes: int, in_channels: int) -> nn.Module:
+def make_model(
+    ref: str, num_classes: int, in_channels: int, *, image_size: tuple[int, int] | None = None
+) -> nn.Module:
     """Return the untrained network that `ref` names.
 
     Args:
         ref: A key of `MODELS`, or `path/to/file.py:factory`; the factory is called with those of
-            `num_classes` and `in_channels` that it takes, and returns an `nn.Module`.
+            `num_classes`, `in_channels` and, if given, `image_size` that it takes, and returns an
+            `nn.Module`.
         num_classes: Length of the logits.
         in_channels: Channels of the image.
+        image_size: Height and width of the images, for networks that depend on them; None for the network's
+            usual size.
 
     Raises:
-        InputError: If the name, the file or the factory is not there, or the factory fails.
+        InputError: If the name, the file or the factory is not there, the factory fails, or the network
+            cannot have images of this size.
     """
     if ref in MODELS:
-        return MODELS[ref](num_classes, in_channels)
+        backbone = MODELS[ref]
+        size = {"image_size": image_size} if backbone.sized and image_size else {}
+        return backbone.make(num_classes=num_classes, in_channels=in_channels, **size)
     file, separator, factory = ref.rpartition(":")
     if not separator or not file.endswith(".py"):
         raise InputError(f"model {ref!r}: give one of {', '.join(MODELS)}, or path/to/file.py:factory")
-    return _call(_factory(Path(file), factory), ref, {"num_classes": num_classes, "in_channels": in_channels})
+    offered: dict[str, object] = {"num_classes": num_classes, "in_channels": in_channels}
+    if image_size is not None:
+        offered["image_size"] = image_size
+    return _call(_factory(Path(file), factory), ref, offered)
 
 
 def _factory(path: Path, name: str) -> Callable[..., object]:
@@ -78,7 +75,7 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
-def _call(factory: Callable[..., object], ref: str, offered: dict[str, int]) -> nn.Module:
+def _call(factory: Callable[..., object], ref: str, offered: dict[str, object]) -> nn.Module:
     try:
         parameters = inspect.signature(factory).parameters.values()
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)

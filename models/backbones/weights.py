@@ -1,11 +1,13 @@
 """Load a checkpoint into a network and say exactly what does not fit.
 
 Accepts a plain state dict or one under `state_dict` or `model`, with or without the `module.` prefix that
-data-parallel training leaves.
+data-parallel training leaves, and with the names that published files have; and, where the file's name ends
+in .npz, arrays.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isthmus.models.backbones.npz_weights import read_npz
 from isthmus.runtime.errors import InputError
 
 _PREFIX = "module."
 # Counters of BatchNorm that old checkpoints lack and evaluation never reads.
 _OPTIONAL = "num_batches_tracked"
+# DenseNet and ViT files in circulation are older than their networks' present parameter names.
+_OLD_NAMES = (
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\."), r"\1\2."),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_1\."), r"\1.0."),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_2\."), r"\1.3."),
+)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -26,7 +35,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Raises:
         InputError: If the file cannot be read as plain tensors, or a key or shape differs.
     """
-    state = _state_dict(_read(path), path)
+    state = read_npz(path) if path.suffix == ".npz" else _state_dict(_read(path), path)
     wanted = module.state_dict()
     missing = [name for name in wanted if name not in state and not name.endswith(_OPTIONAL)]
     unknown = [name for name in state if name not in wanted]
@@ -66,7 +75,14 @@ def _state_dict(contents: Any, path: Path) -> dict[str, Tensor]:
     strange = [name for name, value in contents.items() if not isinstance(value, Tensor)]
     if strange:
         raise InputError(f"{path}: {_few([str(name) for name in strange])} is no tensor; give a state dict")
-    return {str(name).removeprefix(_PREFIX): tensor for name, tensor in contents.items()}
+    return {_present_name(str(name)): tensor for name, tensor in contents.items()}
+
+
+def _present_name(name: str) -> str:
+    name = name.removeprefix(_PREFIX)
+    for old, new in _OLD_NAMES:
+        name = old.sub(new, name)
+    return name
 
 
 def _few(names: list[str]) -> str:

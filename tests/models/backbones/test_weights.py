@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from isthmus.models.backbones import load_weights
+from isthmus.models.backbones import load_weights, make_model
 from isthmus.runtime.errors import InputError
 
 
@@ -46,6 +46,40 @@ def test_usual_shapes_of_a_checkpoint_load(save: Callable[[object], Path], shape
 def test_batch_counters_may_be_missing(save: Callable[[object], Path]) -> None:
     state = {name: tensor for name, tensor in _network().state_dict().items() if "num_batches" not in name}
     load_weights(_network(), save(state))
+
+
+@pytest.mark.parametrize(
+    ("ref", "present", "old"),
+    [
+        ("densenet121", ".norm1.", ".norm.1."),
+        ("densenet121", ".conv2.", ".conv.2."),
+        ("vit-b16", ".mlp.0.", ".mlp.linear_1."),
+        ("vit-b16", ".mlp.3.", ".mlp.linear_2."),
+    ],
+)
+def test_files_older_than_their_networks_names_load(
+    save: Callable[[object], Path], ref: str, present: str, old: str
+) -> None:
+    with torch.device("meta"):
+        names = make_model(ref, 10, 3, image_size=(32, 32)).state_dict()
+    network = nn.Module()
+    for name, tensor in names.items():
+        if present in name:
+            _register(network, name, torch.zeros(tensor.shape))
+    load_weights(
+        network, save({name.replace(present, old): t + 1 for name, t in network.state_dict().items()})
+    )
+    assert network.state_dict()
+    assert all(bool((tensor == 1).all()) for tensor in network.state_dict().values())
+
+
+def _register(module: nn.Module, path: str, tensor: torch.Tensor) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        if parent not in dict(module.named_children()):
+            module.add_module(parent, nn.Module())
+        module = module.get_submodule(parent)
+    module.register_buffer(name, tensor)
 
 
 def test_a_wrong_key_or_shape_is_named(save: Callable[[object], Path]) -> None:
