@@ -72,7 +72,7 @@ def measure_costs(network: Network, *, threads: int, budget_s: float) -> CostTab
     """
     inputs = [network.shapes.fact(value.name) for value in network.proto.graph.input]
     feed = random_feed(inputs, np.random.default_rng(0))
-    session = open_session(network.original, network.name, session_options(threads))
+    session = open_session(network.original, network.name, session_options(threads), folder=network.folder)
     clock = clock_for(threads)
     whole = {"whole": lambda: session.run(None, feed)}
     timing = time_side_by_side(whole, budget_s=budget_s / 2, clock=clock)["whole"]
@@ -169,7 +169,7 @@ def _profile(
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = open_session(named, network.name, options)
+        session = open_session(named, network.name, options, folder=network.folder)
         for _ in range(runs):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_bytes())

@@ -1,202 +1,214 @@
-"""Cut a network in two, and prove that the halves together are the whole.
+"""Cut a network in two.
 
-Decides what a valid pair of halves is. A half that loses a bypass tensor still looks like a model, so the
-frontier is checked before extraction, the halves by ONNX's checker after it, and their answers against the
-whole's.
+Decides what a valid pair of halves is: any set of nodes that needs nothing from the rest can be the head,
+the tail gets the full frontier. A half that loses a tensor still looks like a model, so the frontier is
+computed from the graph, never guessed, and ONNX's checker sees every half. `parity` proves them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import ModelProto
-from onnx.utils import Extractor
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
-from isthmus.partitioner.execution import Feed, open_session, random_feed, run, session_options
 from isthmus.partitioner.model import Network
-from isthmus.runtime.errors import GateError, InputError, PlanError
+from isthmus.partitioner.onnx_file import MAX_BYTES, one_line
+from isthmus.partitioner.subgraphs import bodies, makes, reads
+from isthmus.partitioner.weights import without_external, write_model
+from isthmus.runtime.errors import InputError, PlanError
 
-# Fusion differs between the halves and the whole, so floats differ in their last bits (7e-6 at most on five
-# networks).
-PARITY_TOLERANCE = 1e-4
+# What ONNX Runtime's Python interface and a payload can both hold.
+_CAN_CROSS = frozenset(
+    {"float16", "float32", "float64", "bool"}
+    | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+)
+# Longer names of folders do not fit every file system.
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Halves:
-    """The two halves of a network at a frontier.
+    """The two halves of a network.
 
     Attributes:
-        frontier: The tensors that cross.
-        head: From the network's inputs to the frontier.
-        tail: From the frontier to those outputs that are not themselves in the frontier.
+        frontier: The tensors that cross, inputs of the network among them if the tail reads those.
+        head: From the network's inputs to the frontier's other tensors, and to the outputs made on the way.
+        tail: From the frontier to the remaining outputs.
+        folder: Where external weights of either are.
     """
 
     frontier: tuple[str, ...]
     head: ModelProto
     tail: ModelProto
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parity:
-    """How far tail(head(x)) is from the whole.
-
-    Attributes:
-        max_abs_diff: Largest absolute difference.
-        max_rel_diff: Largest absolute difference divided by the largest absolute value of the same output.
-        feeds: How many inputs were compared.
-    """
-
-    max_abs_diff: float
-    max_rel_diff: float
-    feeds: int
+    folder: Path
 
 
 def extract_halves(network: Network, frontier: Sequence[str]) -> Halves:
     """Return head and tail of `network` at `frontier`, checked.
 
-    Operator set and IR version stay the network's.
+    Operator set and IR version stay the network's. What the tail does not read does not cross, even if it is
+    listed.
 
     Raises:
-        PlanError: If a tensor does not exist, has no fixed size, or something passes beside the frontier.
+        PlanError: If a tensor does not exist, cannot cross, or something passes beside the frontier.
     """
     cut = tuple(dict.fromkeys(frontier))
-    network.graph.require_cut(cut, network.name)
     for name in cut:
-        if network.graph.tensors[name].nbytes is None:
-            raise PlanError(f"{network.name}: tensor {name!r} has no fixed size, so it cannot cross")
-    outputs = [value.name for value in network.proto.graph.output if value.name not in cut]
-    if not outputs or all(name in network.graph.inputs for name in cut):
+        if name in network.enclosed:
+            raise PlanError(
+                f"{network.name}: tensor {name!r} is inside control flow, which is not cut; "
+                f"cut before or after {network.enclosed[name]!r}"
+            )
+    network.graph.require_cut(cut, network.name)
+    nodes = network.graph.head_of(cut)
+    if not 0 < len(nodes) < len(network.graph.nodes):
         raise PlanError(f"{network.name}: cutting at {', '.join(cut)} leaves one half empty")
-    extractor = Extractor(network.proto)
-    try:
-        halves = Halves(
-            frontier=cut,
-            head=_plain(extractor.extract_model(list(network.graph.inputs), list(cut))),
-            tail=_plain(extractor.extract_model(list(cut), outputs)),
-        )
-        for half in (halves.head, halves.tail):
-            onnx.checker.check_model(half)
-    except (ValueError, onnx.checker.ValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PlanError(f"{network.name}: cutting at {', '.join(cut)} is not valid: {reason}") from None
-    return halves
+    crossing = network.graph.frontier_of(nodes)
+    return _halves(network, nodes, tuple(name for name in cut if name in crossing))
 
 
-def check_parity(
-    network: Network,
-    halves: Halves,
-    *,
-    real: Sequence[Feed] = (),
-    tolerance: float = PARITY_TOLERANCE,
-    seed: int = 0,
-) -> Parity:
-    """Compare tail(head(x)) with the untouched network on random inputs and on those in `real`.
-
-    The outputs must first be seen to depend on the input: halves of a network that answers the same to
-    everything would pass any comparison.
+def extract_at(network: Network, device_nodes: Collection[str]) -> Halves:
+    """Return head and tail of `network` with the nodes `device_nodes` in the head, checked.
 
     Args:
-        network: The whole.
-        halves: Its halves.
-        real: Further inputs, by name.
-        tolerance: Largest relative difference that is accepted.
-        seed: For the random inputs.
+        network: The network.
+        device_nodes: Keys of nodes; with a node all that it depends on.
 
     Raises:
-        GateError: If outputs are constant or not finite, or differ by more than `tolerance`.
+        PlanError: If one does not exist, the set lacks what one of them needs, a half would be empty, or a
+            tensor that has to cross cannot.
     """
-    where = f"{network.name} cut at {', '.join(halves.frontier)}"
-    options = session_options(1)
-    whole = open_session(network.original, network.name, options)
-    head, tail = (open_session(half, where, options) for half in (halves.head, halves.tail))
-    feeds = [*_random_feeds(network, seed), *real]
-    answers = [run(whole, feed, network.name) for feed in feeds]
-    _refuse_constant(answers, network.name)
-    worst_abs = worst_rel = 0.0
-    for feed, answer in zip(feeds, answers, strict=True):
-        crossing = run(head, feed, where)
-        joined = {**crossing, **run(tail, crossing, where)}
-        for name, expected in answer.items():
-            absolute, relative = _difference(expected, joined[name], f"{where}: output {name!r}")
-            worst_abs, worst_rel = max(worst_abs, absolute), max(worst_rel, relative)
-    if worst_rel > tolerance:
-        raise GateError(
-            f"{where}: head and tail differ from the whole by {worst_rel:.2g} of the largest output, "
-            f"more than {tolerance:.2g}; do not use this cut"
-        )
-    return Parity(max_abs_diff=worst_abs, max_rel_diff=worst_rel, feeds=len(feeds))
+    nodes = frozenset(device_nodes)
+    network.graph.require_closed(nodes, network.name)
+    if not 0 < len(nodes) < (total := len(network.graph.nodes)):
+        raise PlanError(f"{network.name}: {len(nodes)} of {total} nodes on the device leave one half empty")
+    return _halves(network, nodes, network.graph.frontier_of(nodes))
 
 
-def write_halves(halves: Halves, folder: Path) -> tuple[Path, Path]:
+def _halves(network: Network, nodes: frozenset[str], frontier: tuple[str, ...]) -> Halves:
+    for name in frontier:
+        _require_crossing(network, name)
+    inside = [node for node in network.graph.nodes if node.key in nodes]
+    made = {name for node in inside for name in node.outputs}
+    outputs = [value.name for value in network.proto.graph.output]
+    # What the head answers itself: outputs that it makes, and inputs that are outputs as they stand.
+    answered = [name for name in outputs if name in made or name in network.graph.inputs]
+    crossing = [name for name in frontier if name in made]
+    read = {name for node in inside for name in node.inputs} | {*answered}
+    return Halves(
+        frontier=frontier,
+        head=_half(
+            "head",
+            network,
+            nodes,
+            inputs=[name for name in network.graph.inputs if name in read],
+            outputs=list(dict.fromkeys([*crossing, *answered])),
+        ),
+        tail=_half(
+            "tail",
+            network,
+            {node.key for node in network.graph.nodes} - nodes,
+            inputs=list(frontier),
+            outputs=[name for name in outputs if name not in answered],
+        ),
+        folder=network.folder,
+    )
+
+
+def _require_crossing(network: Network, name: str) -> None:
+    fact = network.graph.tensors[name]
+    if fact.dtype not in _CAN_CROSS:
+        kind = "strings" if fact.dtype == "string" else f"a value of type {fact.dtype}"
+        raise PlanError(f"{network.name}: tensor {name!r} holds {kind}, which cannot cross; cut elsewhere")
+    if fact.nbytes is None:
+        raise PlanError(f"{network.name}: tensor {name!r} has no fixed size, so it cannot cross")
+
+
+def _half(
+    role: str, network: Network, keys: Collection[str], *, inputs: list[str], outputs: list[str]
+) -> ModelProto:
+    """Return the model of the nodes `keys`, and of what is constant before them, checked and stripped."""
+    source = network.proto.graph
+    chosen = _with_constants(source, keys, stop=inputs, outputs=outputs)
+    used = {name for node in chosen for name in reads(node)} | {*outputs}
+    declared = {value.name: value for value in (*source.value_info, *source.input, *source.output)}
+    half = ModelProto(ir_version=network.proto.ir_version, producer_name="isthmus")
+    half.opset_import.extend(network.proto.opset_import)
+    half.functions.extend(network.proto.functions)
+    graph = half.graph
+    graph.name = role
+    graph.node.extend(chosen)
+    graph.initializer.extend(tensor for tensor in source.initializer if tensor.name in used)
+    graph.input.extend(declared[name] for name in inputs)
+    graph.output.extend(declared.get(name, ValueInfoProto(name=name)) for name in outputs)
+    inner = {name for node in chosen for name in makes(node)} - {*outputs}
+    graph.value_info.extend(declared[name] for name in sorted(inner) if name in declared)
+    _strip(graph)
+    try:
+        onnx.checker.check_model(without_external(half), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        cut = ", ".join(inputs if role == "tail" else outputs)
+        raise PlanError(f"{network.name}: the {role} cut at {cut} is not valid: {one_line(error)}") from None
+    return half
+
+
+def _with_constants(
+    graph: GraphProto, keys: Collection[str], *, stop: Collection[str], outputs: Collection[str]
+) -> list[NodeProto]:
+    """Return the nodes `keys`, with the constant nodes that they or `outputs` need, in the graph's order."""
+    needed = {*outputs}
+    chosen: list[NodeProto] = []
+    for node in reversed(graph.node):
+        made = makes(node)
+        if made and (made[0] in keys or (not needed.isdisjoint(made) and not {*made} & {*stop})):
+            chosen.append(node)
+            needed.update(reads(node))
+    return chosen[::-1]
+
+
+def _strip(graph: GraphProto) -> None:
+    """Remove what exporters leave behind: paths, stack traces and notes say nothing about the network."""
+    for part in _parts(graph):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+
+
+def _parts(graph: GraphProto) -> Iterator[Any]:
+    yield graph
+    yield from (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for node in graph.node:
+        yield node
+        for body in bodies(node):
+            yield from _parts(body)
+
+
+def write_halves(halves: Halves, folder: Path, *, largest_bytes: int = MAX_BYTES) -> tuple[Path, Path]:
     """Write `halves` below `folder` as CUT/head.onnx and CUT/tail.onnx; return both paths.
+
+    Args:
+        halves: The halves.
+        folder: Where to.
+        largest_bytes: A half above this gets its weights in a file beside it, HALF.onnx.data.
 
     Raises:
         InputError: If the folder cannot be written.
     """
     # Tensor names may hold anything; a folder keeps the harmless characters.
-    target = folder / re.sub(r"[^A-Za-z0-9._-]+", "_", "+".join(halves.frontier)).strip(".")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", "+".join(halves.frontier)).strip(".")
+    if len(name) > _LONGEST_NAME:
+        mark = hashlib.sha256("+".join(halves.frontier).encode()).hexdigest()[:12]
+        name = f"{name[: _LONGEST_NAME - 13]}-{mark}"
+    target = folder / name
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name, half in (("head.onnx", halves.head), ("tail.onnx", halves.tail)):
-            (target / name).write_bytes(half.SerializeToString())
+        for file, half in (("head.onnx", halves.head), ("tail.onnx", halves.tail)):
+            write_model(half, target / file, halves.folder, largest_bytes=largest_bytes)
     except OSError as error:
         raise InputError(f"{target}: {error.strerror or error}; choose another folder") from None
     return target / "head.onnx", target / "tail.onnx"
-
-
-def _plain(half: ModelProto) -> ModelProto:
-    """Strip what exporters leave behind: paths, stack traces and notes say nothing about the network."""
-    del half.metadata_props[:]
-    half.doc_string = ""
-    half.producer_name, half.producer_version = "isthmus", ""
-    graph = half.graph
-    values: tuple[Any, ...] = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
-    for part in (graph, *graph.node, *values):
-        part.doc_string = ""
-        del part.metadata_props[:]
-    return half
-
-
-def _random_feeds(network: Network, seed: int) -> list[Feed]:
-    rng = np.random.default_rng(seed)
-    inputs = [network.shapes.fact(value.name) for value in network.proto.graph.input]
-    feeds = [random_feed(inputs, rng) for _ in range(2)]
-    if network.dynamic_batch:
-        feeds.append(random_feed(inputs, rng, batch=3))
-    return feeds
-
-
-def _refuse_constant(answers: Sequence[Feed], name: str) -> None:
-    first, second = answers[:2]
-    for output in first:
-        one, other = first[output], second[output]
-        if one.shape != other.shape or not np.array_equal(one, other):
-            return
-    raise GateError(
-        f"{name}: its outputs are the same for different inputs, so parity would prove nothing; "
-        "give it trained or randomised weights"
-    )
-
-
-def _difference(expected: NDArray[Any], found: NDArray[Any], where: str) -> tuple[float, float]:
-    """Return the largest absolute difference, and the same relative to the largest expected value."""
-    if expected.shape != found.shape:
-        raise GateError(f"{where} has shape {found.shape} from the halves, {expected.shape} from the whole")
-    if expected.size == 0:
-        return 0.0, 0.0
-    if not np.issubdtype(expected.dtype, np.number):
-        same = bool(np.array_equal(expected, found))
-        return (0.0, 0.0) if same else (1.0, 1.0)
-    wide, other = expected.astype(np.float64), found.astype(np.float64)
-    if not (np.isfinite(wide).all() and np.isfinite(other).all()):
-        raise GateError(f"{where} is not finite; the comparison would prove nothing")
-    absolute = float(np.abs(wide - other).max())
-    scale = float(np.abs(wide).max())
-    return absolute, absolute / scale if scale else (0.0 if absolute == 0 else float("inf"))

@@ -73,13 +73,23 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
 
 
 def open_session(
-    model: ModelProto, name: str, options: onnxruntime.SessionOptions
+    model: ModelProto, name: str, options: onnxruntime.SessionOptions, *, folder: Path | None = None
 ) -> onnxruntime.InferenceSession:
     """Return a CPU session of `model`, called `name` in errors.
+
+    Args:
+        model: The model; external weights are references, which ONNX Runtime follows itself.
+        name: What to call it.
+        options: How to run it.
+        folder: Where external weights are; only a model without any needs none.
 
     Raises:
         InputError: If ONNX Runtime refuses the model.
     """
+    if folder is not None:
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(folder.resolve())
+        )
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -102,8 +112,8 @@ def run(session: onnxruntime.InferenceSession, feed: Feed, name: str) -> Feed:
         raise InputError(f"{name}: ONNX Runtime cannot run it: {_reason(error)}") from None
 
 
-def random_feed(inputs: Sequence[TensorFact], rng: np.random.Generator, *, batch: int = 1) -> Feed:
-    """Return a random value for each input, its first dimension set to `batch`.
+def random_feed(inputs: Sequence[TensorFact], rng: np.random.Generator, *, batch: int | None = None) -> Feed:
+    """Return a random value for each input, with `batch` as its first dimension where that is given.
 
     Pixels for uint8, a standard normal for floats, 0 and 1 for other types (an index that is always in
     range).
@@ -111,14 +121,14 @@ def random_feed(inputs: Sequence[TensorFact], rng: np.random.Generator, *, batch
     feed: Feed = {}
     for fact in inputs:
         assert fact.shape is not None, "a network's inputs have known shapes"
-        shape = (batch, *fact.shape[1:])
+        shape = fact.shape if batch is None else (batch, *fact.shape[1:])
         kind = np.dtype(fact.dtype)
         if kind == np.uint8:
             feed[fact.name] = rng.integers(0, 256, shape).astype(kind)
         elif np.issubdtype(kind, np.floating):
-            feed[fact.name] = rng.standard_normal(shape).astype(kind)
+            feed[fact.name] = np.asarray(rng.standard_normal(shape)).astype(kind)
         else:
-            feed[fact.name] = rng.integers(0, 2, shape).astype(kind)
+            feed[fact.name] = np.asarray(rng.integers(0, 2, shape)).astype(kind)
     return feed
 
 

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from onnx import ModelProto
 
-from isthmus.partitioner.cut import Halves, check_parity, extract_halves, write_halves
+from isthmus.partitioner.cut import Halves, extract_halves, write_halves
 from isthmus.partitioner.execution import (
     Feed,
     Timing,
@@ -27,6 +27,7 @@ from isthmus.partitioner.execution import (
 )
 from isthmus.partitioner.facts import DeviceProfile
 from isthmus.partitioner.model import Network
+from isthmus.partitioner.parity import check_parity
 from isthmus.partitioner.plan import Candidate, StageTimes
 from isthmus.partitioner.search import CutCost, Problem, RawInput, bottleneck_times, link_seconds
 
@@ -111,19 +112,21 @@ def _calls(
     inputs = [network.shapes.fact(value.name) for value in network.proto.graph.input]
     feed = random_feed(inputs, np.random.default_rng(1))
     threads, server_threads = machines.device.threads, machines.server.threads
-    calls = {"whole device": _call(network.original, network.name, threads, feed)}
+    whole = network.original
+    calls = {"whole device": _call(whole, network.name, threads, feed, network.folder)}
     if server_threads != threads:
-        calls["whole server"] = _call(network.original, network.name, server_threads, feed)
+        calls["whole server"] = _call(whole, network.name, server_threads, feed, network.folder)
     for name, pair in halves.items():
         where = f"{network.name} cut at {name}"
-        crossing = run(open_session(pair.head, where, session_options(threads)), feed, where)
-        calls[f"head {name}"] = _call(pair.head, where, threads, feed)
-        calls[f"tail {name}"] = _call(pair.tail, where, server_threads, crossing)
+        head = open_session(pair.head, where, session_options(threads), folder=pair.folder)
+        crossing = {**feed, **run(head, feed, where)}
+        calls[f"head {name}"] = _call(pair.head, where, threads, feed, pair.folder)
+        calls[f"tail {name}"] = _call(pair.tail, where, server_threads, crossing, pair.folder)
     return calls
 
 
-def _call(model: ModelProto, name: str, threads: int, feed: Feed) -> Callable[[], object]:
-    session = open_session(model, name, session_options(threads))
+def _call(model: ModelProto, name: str, threads: int, feed: Feed, folder: Path) -> Callable[[], object]:
+    session = open_session(model, name, session_options(threads), folder=folder)
     wanted = {value.name: feed[value.name] for value in session.get_inputs()}
     return lambda: session.run(None, wanted)
 

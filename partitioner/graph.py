@@ -1,4 +1,8 @@
-"""The data flow of a network: which tensors everything passes through.
+"""The data flow of a network: what crosses when some of its nodes run on the device.
+
+A set of nodes can run on the device if it holds, with a node, all that the node depends on. What crosses then
+is the frontier: every tensor made on the device, or input of the network, that another node reads. An output
+of the network that is made on the device is an answer there and does not cross.
 
 Pure: made from names and facts, without ONNX or files. A node or a tensor is in it only if it lies on a path
 from an input to an output; weights, constants and dead branches never cross a cut, so they are not data flow.
@@ -146,28 +150,77 @@ class FlowGraph:
         """Return the single-tensor cuts with a node on either side."""
         return [cut for cut in self.single_tensor_cuts() if 0 < cut.head_nodes < len(self.nodes)]
 
-    def bypasses(self, frontier: Collection[str]) -> list[str]:
-        """Return the tensors that cross beside `frontier`: it is a full frontier exactly if there are none.
+    def frontier_of(self, nodes: Collection[str]) -> tuple[str, ...]:
+        """Return the tensors that cross when `nodes` run on the device, in the graph's order.
 
-        A tensor crosses if it is an input, or made by a node that `frontier` depends on, and something behind
-        the frontier still reads it.
+        Args:
+            nodes: Their keys; with a node all that it depends on (see `require_closed`).
         """
-        frontier = set(frontier)
+        inside = frozenset(nodes)
+        made = [name for node in self.nodes if node.key in inside for name in node.outputs]
+        read = {name for node in self.nodes if node.key not in inside for name in node.inputs}
+        return tuple(name for name in (*self.inputs, *made) if name in read)
+
+    def head_of(self, frontier: Collection[str]) -> frozenset[str]:
+        """Return the keys of the fewest nodes that make nothing cross but `frontier`.
+
+        It holds what the frontier depends on and, where that makes or reads something else, whatever reads
+        it too. These are all nodes if `frontier` does not separate the inputs from the outputs.
+        """
         maker = {name: node for node in self.nodes for name in node.outputs}
-        before = _reach(frontier, maker)
-        found: dict[str, None] = {}
-        after: set[str] = set()
-        pending = [name for name in reversed(self.outputs) if name not in frontier]
+        readers: dict[str, list[FlowNode]] = {}
+        for node in self.nodes:
+            for name in node.inputs:
+                readers.setdefault(name, []).append(node)
+        crossing = frozenset(frontier)
+        found: dict[str, FlowNode] = {}
+        pending = [maker[name] for name in crossing if name in maker]
+        pending += [node for name in self.inputs if name not in crossing for node in readers[name]]
         while pending:
-            name = pending.pop()
-            if name in after or name in found:
+            node = pending.pop()
+            if node.key in found:
                 continue
-            if name not in maker or name in before:
-                found[name] = None
-                continue
-            after.add(name)
-            pending.extend(source for source in maker[name].inputs if source not in frontier)
-        return list(found)
+            found[node.key] = node
+            pending.extend(maker[name] for name in node.inputs if name in maker)
+            kept = (name for name in node.outputs if name not in crossing)
+            pending.extend(reader for name in kept for reader in readers.get(name, ()))
+        return frozenset(found)
+
+    def bypasses(self, frontier: Collection[str]) -> list[str]:
+        """Return the tensors that cross beside `frontier` when only what it depends on runs on the device."""
+        maker = {name: node for node in self.nodes for name in node.outputs}
+        before: set[str] = set()
+        pending = [maker[name] for name in frontier if name in maker]
+        while pending:
+            node = pending.pop()
+            if node.key not in before:
+                before.add(node.key)
+                pending.extend(maker[name] for name in node.inputs if name in maker)
+        return [name for name in self.frontier_of(before) if name not in frontier]
+
+    def require_closed(self, nodes: Collection[str], model: str) -> None:
+        """Check that `nodes` can run on the device: they exist and need nothing of what is not among them.
+
+        Args:
+            nodes: Keys of nodes.
+            model: What to call the model in an error.
+
+        Raises:
+            PlanError: If one does not exist, or reads what a node outside makes.
+        """
+        inside = frozenset(nodes)
+        if unknown := inside - {node.key for node in self.nodes}:
+            raise PlanError(
+                f"{model}: no node of its data flow has the key {min(unknown)!r}; keys are first outputs"
+            )
+        maker = {name: node.key for node in self.nodes for name in node.outputs}
+        for node in self.nodes:
+            for name in node.inputs:
+                if node.key in inside and name in maker and maker[name] not in inside:
+                    raise PlanError(
+                        f"{model}: the node that makes {node.key!r} is on the device and reads {name!r}, "
+                        "which is made on the server; put both on one side"
+                    )
 
     def require_cut(self, frontier: Collection[str], model: str) -> None:
         """Check that `frontier` separates the inputs from the outputs.
@@ -182,7 +235,8 @@ class FlowGraph:
         for name in frontier:
             if name not in self.tensors:
                 raise PlanError(f"{model}: no tensor {name!r} in its data flow; {self._suggest(name)}")
-        if missing := self.bypasses(frontier):
+        missing = self.bypasses(frontier)
+        if missing and len(self.head_of(frontier)) == len(self.nodes):
             listed = ", ".join(repr(name) for name in missing[:3])
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             cut = ", ".join(repr(name) for name in frontier)
@@ -194,18 +248,3 @@ class FlowGraph:
         cuts = [cut.tensor for cut in self.interior_cuts()]
         close = difflib.get_close_matches(name, cuts, n=3) or cuts[:3]
         return f"it can be cut at e.g. {', '.join(close)}" if close else "it has no single-tensor cut"
-
-
-def _reach(start: Collection[str], maker: Mapping[str, FlowNode]) -> set[str]:
-    """Return all tensors that `start` depends on, itself and its nodes' other outputs included."""
-    found: set[str] = set()
-    pending = list(start)
-    while pending:
-        name = pending.pop()
-        if name in found:
-            continue
-        found.add(name)
-        if name in maker:
-            found.update(maker[name].outputs)
-            pending.extend(maker[name].inputs)
-    return found

@@ -8,15 +8,24 @@ follow the batch; what does not is a constant, and a `Reshape` in which one dime
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TensorShapeProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 from isthmus.partitioner.facts import TensorFact
+from isthmus.partitioner.weights import is_external, tensor_bytes
 
 # Shape arithmetic needs the values of small integer tensors only; inference without the weights is quick.
 _SMALL_ELEMENTS = 4096
@@ -32,11 +41,13 @@ class ShapeTable:
         types: ONNX element type by tensor; 0 where unknown.
         single: Shape with a batch of one, by tensor; absent where it depends on values.
         other: The same with a batch of `OTHER_BATCH`; equal to `single` for a model of fixed batch.
+        kinds: What a value is that is no tensor: `sequence`, `optional`, `sparse tensor` or `map`.
     """
 
     types: Mapping[str, int]
     single: Mapping[str, tuple[int, ...]]
     other: Mapping[str, tuple[int, ...]]
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     def varying(self, name: str) -> list[int] | None:
         """Return the axes of tensor `name` that follow the batch, or None where its shape is unknown."""
@@ -45,10 +56,10 @@ class ShapeTable:
             return None
         return [axis for axis, (one, more) in enumerate(zip(single, other, strict=True)) if one != more]
 
-    def fact(self, name: str) -> TensorFact:
-        """Return the facts of tensor `name` for one sample."""
-        shape, kind = self.single.get(name), self.types.get(name, 0)
-        dtype = "unknown"
+    def fact(self, name: str, *, batch: int = 1) -> TensorFact:
+        """Return the facts of tensor `name` with a batch of one, or of `OTHER_BATCH`."""
+        shape, kind = (self.single if batch == 1 else self.other).get(name), self.types.get(name, 0)
+        dtype = self.kinds.get(name, "string" if kind == TensorProto.STRING else "unknown")
         nbytes = None
         if kind not in (TensorProto.UNDEFINED, TensorProto.STRING):
             dtype = str(helper.tensor_dtype_to_np_dtype(kind))
@@ -70,31 +81,29 @@ class ShapeTable:
         return helper.make_tensor_value_info(name, kind, dims)
 
 
-def tensor_bytes(shape: tuple[int, ...], kind: int) -> int | None:
-    """Return the bytes of a tensor of ONNX element type `kind` as it is stored, or None for strings.
-
-    Types below one byte are packed two or four to a byte, the last one padded (ONNX IR, `TensorProto`).
-    """
-    if kind in (TensorProto.UNDEFINED, TensorProto.STRING):
-        return None
-    numpy_type = helper.tensor_dtype_to_np_dtype(kind)
-    # ml_dtypes gives a whole byte to what ONNX packs; the width is in the name: int4, uint2, float4_e2m1fn.
-    narrow = re.fullmatch(r"(?:u?int|float)([24])(?:_\w+)?", numpy_type.name)
-    bits = int(narrow[1]) if narrow else 8 * numpy_type.itemsize
-    return -(-math.prod(shape) * bits // 8)
-
-
 def infer(model: ModelProto, inputs: Mapping[str, ValueInfoProto]) -> ShapeTable:
     """Infer the shapes of all tensors of `model` with a batch of one and with another.
 
     Args:
         model: The network; it is not altered.
-        inputs: Its real inputs (no initialisers); a symbolic first dimension is the batch.
+        inputs: Its real inputs (no initialisers); whatever dimension of theirs is symbolic is the batch.
+
+    Raises:
+        onnx.shape_inference.InferenceError: If shapes contradict each other at a batch of one.
     """
-    types, single = _infer_at(model, inputs, 1)
-    dynamic = any(value.type.tensor_type.shape.dim[0].HasField("dim_param") for value in inputs.values())
-    other = _infer_at(model, inputs, OTHER_BATCH)[1] if dynamic else single
-    return ShapeTable(types=types, single=single, other=other)
+    single = _infer_at(model, inputs, 1)
+    if not any(dim.HasField("dim_param") for value in inputs.values() for dim in dims_of(value)):
+        return single
+    try:
+        other = _infer_at(model, inputs, OTHER_BATCH).single
+    except onnx.shape_inference.InferenceError:
+        return single  # it calls a dimension dynamic that only 1 fits
+    return ShapeTable(types=single.types, single=single.single, other=other, kinds=single.kinds)
+
+
+def dims_of(value: ValueInfoProto) -> Sequence[TensorShapeProto.Dimension]:
+    """Return the declared dimensions of a tensor."""
+    return value.type.tensor_type.shape.dim
 
 
 def fold_shape_branches(model: ModelProto, table: ShapeTable) -> None:
@@ -106,6 +115,7 @@ def fold_shape_branches(model: ModelProto, table: ShapeTable) -> None:
     graph = model.graph
     outputs = {value.name for value in graph.output}
     constant = {tensor.name for tensor in graph.initializer}
+    taken = constant | {name for node in graph.node for name in node.output}
     kept: list[NodeProto] = []
     for node in graph.node:
         if node.op_type == "Shape" and node.domain == "" and node.output[0] not in outputs:
@@ -117,6 +127,8 @@ def fold_shape_branches(model: ModelProto, table: ShapeTable) -> None:
             target = _reshape_target(node, table)
             if target is not None:
                 name = f"{node.output[0]}/target"
+                while name in taken:
+                    name += "_"
                 graph.initializer.append(_int64(target, name))
                 node.input[1] = name
         kept.append(node)
@@ -151,20 +163,24 @@ def _int64(values: list[int], name: str) -> TensorProto:
     return numpy_helper.from_array(np.asarray(values, dtype=np.int64), name)
 
 
-def _infer_at(
-    model: ModelProto, inputs: Mapping[str, ValueInfoProto], batch: int
-) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    """Return types and complete shapes with every symbolic first dimension set to `batch`."""
+def _infer_at(model: ModelProto, inputs: Mapping[str, ValueInfoProto], batch: int) -> ShapeTable:
+    """Return types and complete shapes with every symbolic dimension of an input set to `batch`."""
     skeleton = _skeleton(model, inputs, batch)
     inferred = onnx.shape_inference.infer_shapes(skeleton, data_prop=True)
     types: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
+    kinds: dict[str, str] = {}
     for value in _declared(inferred.graph):
+        kind = value.type.WhichOneof("value")
+        if kind != "tensor_type":
+            if kind is not None:
+                kinds[value.name] = kind.removesuffix("_type").replace("_", " ")
+            continue
         tensor = value.type.tensor_type
         types[value.name] = tensor.elem_type
         if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
             shapes[value.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
-    return types, shapes
+    return ShapeTable(types=types, single=shapes, other=shapes, kinds=kinds)
 
 
 def _declared(graph: GraphProto) -> Iterator[ValueInfoProto]:
@@ -184,11 +200,11 @@ def _skeleton(model: ModelProto, inputs: Mapping[str, ValueInfoProto], batch: in
     for value in inputs.values():
         fixed = graph.input.add()
         fixed.CopyFrom(value)
-        first = fixed.type.tensor_type.shape.dim[0]
-        if first.HasField("dim_param"):
-            first.dim_value = batch
+        for dim in dims_of(fixed):
+            if dim.HasField("dim_param"):
+                dim.dim_value = batch
     for tensor in model.graph.initializer:
-        if int(np.prod(tensor.dims, dtype=np.int64)) <= _SMALL_ELEMENTS:
+        if not is_external(tensor) and math.prod(tensor.dims) <= _SMALL_ELEMENTS:
             graph.initializer.append(tensor)
         else:
             graph.input.append(
@@ -197,5 +213,8 @@ def _skeleton(model: ModelProto, inputs: Mapping[str, ValueInfoProto], batch: in
     for value in model.graph.output:
         # Declared shapes may name the batch; without them inference states what it is at this one.
         output = graph.output.add(name=value.name)
-        output.type.tensor_type.elem_type = value.type.tensor_type.elem_type
+        if value.type.WhichOneof("value") == "tensor_type":
+            output.type.tensor_type.elem_type = value.type.tensor_type.elem_type
+        else:
+            output.type.CopyFrom(value.type)
     return copy

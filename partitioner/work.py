@@ -15,8 +15,8 @@ from onnx import NodeProto, TensorProto
 
 from isthmus.partitioner.model import Network
 from isthmus.partitioner.operators import COPIED, DISCARDED, FREE, classify, count_flops
-from isthmus.partitioner.shapes import tensor_bytes
 from isthmus.partitioner.subgraphs import makes, reads
+from isthmus.partitioner.weights import stored_bytes
 from isthmus.runtime.machines import Operator
 
 
@@ -83,8 +83,7 @@ class _Sizes:
         return self.stored_bytes(name) if name in self._weights else self._table.fact(name).nbytes
 
     def stored_bytes(self, name: str) -> int:
-        weight = self._weights[name]
-        return tensor_bytes(tuple(weight.dims), weight.data_type) or 0
+        return stored_bytes(self._weights[name])
 
 
 def _bytes_moved(node: NodeProto, sizes: _Sizes) -> list[int | None]:

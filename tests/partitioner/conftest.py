@@ -1,5 +1,6 @@
 """Small networks, made with onnx; their weights are random, not degenerate, so that parity has a meaning."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -115,3 +116,12 @@ def residual_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "residual.onnx"
     onnx.save(_residual(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Return the folder of the real data sets; skips where there is none."""
+    root = Path(os.environ.get("ISTHMUS_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip("needs the real data sets (ISTHMUS_DATA or ../shared/data)")
+    return root

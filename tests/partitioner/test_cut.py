@@ -7,8 +7,9 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from isthmus.partitioner.cut import check_parity, extract_halves, write_halves
+from isthmus.partitioner.cut import extract_halves, write_halves
 from isthmus.partitioner.model import load_network
+from isthmus.partitioner.parity import check_parity
 from isthmus.runtime.errors import GateError, InputError, PlanError
 
 

@@ -1,0 +1,146 @@
+"""Prove that two halves together answer like the whole.
+
+Decides what counts as proof: several inputs, another batch where there is one, and answers that depend on
+the input by more than the tolerance; halves of a network that answers the same to everything would pass any
+comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.partitioner.cut import Halves
+from isthmus.partitioner.execution import Feed, open_session, random_feed, run, session_options
+from isthmus.partitioner.model import Network
+from isthmus.partitioner.shapes import OTHER_BATCH
+from isthmus.runtime.errors import GateError, InputError
+
+# Fusion differs between the halves and the whole, so floats differ in their last bits (7e-6 at most on five
+# networks).
+PARITY_TOLERANCE = 1e-4
+# A half-precision tensor that crosses is rounded where the whole may keep more digits; so many of its last
+# digits may differ.
+_LAST_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """How far tail(head(x)) is from the whole.
+
+    Attributes:
+        max_abs_diff: Largest absolute difference.
+        max_rel_diff: Largest absolute difference divided by the largest absolute value of the same output.
+        feeds: How many inputs were compared.
+    """
+
+    max_abs_diff: float
+    max_rel_diff: float
+    feeds: int
+
+
+def check_parity(
+    network: Network,
+    halves: Halves,
+    *,
+    real: Sequence[Feed] = (),
+    tolerance: float = PARITY_TOLERANCE,
+    seed: int = 0,
+) -> Parity:
+    """Compare tail(head(x)) with the untouched network on random inputs and on those in `real`.
+
+    Args:
+        network: The whole.
+        halves: Its halves.
+        real: Further inputs, by name.
+        tolerance: Largest relative difference that is accepted; raised to 16 units in the last place of the
+            coarsest float type that crosses or is answered (1.6e-2 for float16).
+        seed: For the random inputs.
+
+    Raises:
+        GateError: If outputs hardly depend on the input, are not finite, or differ by more than `tolerance`.
+        InputError: If ONNX Runtime cannot run the network or a half.
+    """
+    where = f"{network.name} cut at {', '.join(halves.frontier)}"
+    options = session_options(1)
+    whole = open_session(network.original, network.name, options, folder=network.folder)
+    head, tail = (
+        open_session(half, where, options, folder=halves.folder) for half in (halves.head, halves.tail)
+    )
+    rng = np.random.default_rng(seed)
+    feeds = [*(random_feed(_inputs(network), rng) for _ in range(2)), *real]
+    answers = [run(whole, feed, network.name) for feed in feeds]
+    behind = {value.name for value in halves.tail.graph.output}
+    rounding = _rounding(network, halves)
+    tolerance = max(tolerance, rounding)
+    _refuse_degenerate(answers, behind, max(PARITY_TOLERANCE, rounding), network.name)
+    if network.dynamic_batch:
+        feed = random_feed(_inputs(network, batch=OTHER_BATCH), rng)
+        try:
+            answers.append(run(whole, feed, network.name))
+            feeds.append(feed)
+        except InputError:
+            pass  # it declares a dynamic batch, yet takes none but one sample
+    worst_abs = worst_rel = 0.0
+    for feed, answer in zip(feeds, answers, strict=True):
+        made = run(head, feed, where)
+        joined = {**made, **run(tail, {**feed, **made}, where)}
+        for name, expected in answer.items():
+            absolute, relative = _difference(expected, joined[name], f"{where}: output {name!r}")
+            worst_abs, worst_rel = max(worst_abs, absolute), max(worst_rel, relative)
+    if worst_rel > tolerance:
+        raise GateError(
+            f"{where}: head and tail differ from the whole by {worst_rel:.2g} of the largest output, "
+            f"more than {tolerance:.2g}; do not use this cut"
+        )
+    return Parity(max_abs_diff=worst_abs, max_rel_diff=worst_rel, feeds=len(feeds))
+
+
+def _inputs(network: Network, *, batch: int = 1) -> list[Any]:
+    return [network.shapes.fact(value.name, batch=batch) for value in network.proto.graph.input]
+
+
+def _rounding(network: Network, halves: Halves) -> float:
+    """Return what the coarsest float type that crosses or is answered lets two equal networks differ by."""
+    names = [*halves.frontier, *network.graph.outputs]
+    kinds = {np.dtype(network.graph.tensors[name].dtype) for name in names}
+    floats = [kind for kind in kinds if np.issubdtype(kind, np.floating)]
+    return max((_LAST_DIGITS * float(np.finfo(kind).eps) for kind in floats), default=0.0)
+
+
+def _refuse_degenerate(answers: Sequence[Feed], behind: set[str], tolerance: float, name: str) -> None:
+    """Refuse answers of the tail that different inputs hardly change: a wrong tail could give them too."""
+    first = answers[0]
+    for other in answers[1:]:
+        for output in behind:
+            if first[output].shape != other[output].shape:
+                return
+            if _difference(first[output], other[output], f"{name}: output {output!r}")[1] > tolerance:
+                return
+    raise GateError(
+        f"{name}: its outputs are the same for different inputs, so parity would prove nothing; "
+        "give it trained or randomised weights"
+    )
+
+
+def _difference(expected: NDArray[Any], found: NDArray[Any], where: str) -> tuple[float, float]:
+    """Return the largest absolute difference, and the same relative to the largest expected value."""
+    if expected.shape != found.shape:
+        raise GateError(f"{where} has shape {found.shape} from the halves, {expected.shape} from the whole")
+    if expected.dtype != found.dtype:
+        raise GateError(f"{where} is of type {found.dtype} from the halves, {expected.dtype} from the whole")
+    if expected.size == 0:
+        return 0.0, 0.0
+    if not np.issubdtype(expected.dtype, np.number):
+        same = bool(np.array_equal(expected, found))
+        return (0.0, 0.0) if same else (1.0, 1.0)
+    wide, other = expected.astype(np.float64), found.astype(np.float64)
+    if not (np.isfinite(wide).all() and np.isfinite(other).all()):
+        raise GateError(f"{where} is not finite; the comparison would prove nothing")
+    absolute = float(np.abs(wide - other).max())
+    scale = float(np.abs(wide).max())
+    return absolute, absolute / scale if scale else (0.0 if absolute == 0 else float("inf"))
