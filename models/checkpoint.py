@@ -59,7 +59,12 @@ def load_checkpoint(path: Path, *, weights: Path | None = None) -> SplitNetwork:
     path = path / CHECKPOINT_NAME if path.is_dir() else path
     contents = read_checkpoint(path)
     config = SplitConfig.from_dict(contents["config"])
-    teacher = make_model(config.model, num_classes=len(config.labels), in_channels=config.input_channels)
+    teacher = make_model(
+        config.model,
+        num_classes=len(config.labels),
+        in_channels=config.input_channels,
+        image_size=(config.input_height, config.input_width),
+    )
     if weights is not None:
         load_weights(teacher, weights)
     elif contents["teacher"] is not None:

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from isthmus.models.backbones import MODELS
+from isthmus.models.backbones.catalogue import GREY_MEAN, GREY_STD, IMAGENET_MEAN, IMAGENET_STD
 from isthmus.models.bottleneck import plane_doublings
 from isthmus.models.config import SplitConfig
 from isthmus.models.cutting import CutSite, later_levels, list_cuts, no_such_cut, split_at
 from isthmus.models.split_network import tensor_digest
 from isthmus.runtime.errors import PlanError
-
-# The usual normalisation of RGB networks; grey images are centred.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-GREY_MEAN, GREY_STD = (0.5,), (0.5,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +45,10 @@ class BottleneckSize:
         return tuple(sorted({max(1, self.channels // part) for part in (8, 4, 2, 1)}))
 
 
-def normalisation(in_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the usual (mean, std) for images of 3 or 1 channels."""
+def normalisation(in_channels: int, ref: str = "") -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return (mean, std): those that the weights of `ref` were published with, or else the usual ones."""
+    if ref in MODELS and MODELS[ref].shape_hwc[2] == in_channels:
+        return MODELS[ref].mean, MODELS[ref].std
     return (IMAGENET_MEAN, IMAGENET_STD) if in_channels == 3 else (GREY_MEAN, GREY_STD)
 
 
@@ -82,7 +82,7 @@ def design(
     """
     size = size or BottleneckSize()
     height, width, in_channels = shape_hwc
-    usual_mean, usual_std = normalisation(in_channels)
+    usual_mean, usual_std = normalisation(in_channels, ref)
     example = torch.zeros(1, in_channels, height, width)
     sites = list_cuts(teacher, example)
     site = next((site for site in sites if cut in (site.name, *site.aliases)), None)

@@ -58,10 +58,10 @@ def train_teacher(
     settings = settings or TeacherSettings()
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
-    in_channels = images.shape_hwc[2]
-    module = make_model(ref, len(images.classes), in_channels).train()
+    height, width, in_channels = images.shape_hwc
+    module = make_model(ref, len(images.classes), in_channels, image_size=(height, width)).train()
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    usual_mean, usual_std = normalisation(in_channels)
+    usual_mean, usual_std = normalisation(in_channels, ref)
     normalise = Normalise(settings.mean or usual_mean, settings.std or usual_std)
     optimiser = torch.optim.AdamW(module.parameters(), lr=0.0, weight_decay=settings.weight_decay)
     pixels, labels = torch.from_numpy(images.images), torch.from_numpy(images.labels)

@@ -197,7 +197,7 @@ def _export(
     from isthmus.partitioner import list_cuts
 
     height, width, channels = shape_hwc
-    module = make_model(model, count, channels).eval()
+    module = make_model(model, count, channels, image_size=(height, width)).eval()
     if weights is not None:
         load_weights(module, weights)
     example_nchw = torch.zeros(1, channels, height, width)

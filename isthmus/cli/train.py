@@ -227,15 +227,16 @@ def _teacher(
     from isthmus.models.teacher import TeacherSettings, train_teacher
 
     epochs, seed, resume = run
+    height, width, channels = images.shape_hwc
     kept = out_dir / "teacher.pt"
     if weights is None and resume and kept.exists():
         weights = kept
     if weights is not None:
-        teacher = make_model(model, len(images.classes), images.shape_hwc[2])
+        teacher = make_model(model, len(images.classes), channels, image_size=(height, width))
         load_weights(teacher, weights)
         return teacher.eval()
     if epochs == 0:
-        return make_model(model, len(images.classes), images.shape_hwc[2]).eval()
+        return make_model(model, len(images.classes), channels, image_size=(height, width)).eval()
     console.print(f"no --weights: training {model} on the labels for {epochs} epochs first")
     settings = TeacherSettings(epochs=epochs, seed=seed, mean=normalisation[0], std=normalisation[1])
     with TrainingBar("training the network to cut") as bar:

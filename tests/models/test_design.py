@@ -36,6 +36,12 @@ def test_usual_normalisation() -> None:
     assert normalisation(1) == ((0.5,), (0.5,))
 
 
+def test_the_networks_own_normalisation_is_the_default() -> None:
+    assert normalisation(3, "mobilenet-v2-same") == ((0.5,) * 3, (0.5,) * 3)
+    assert normalisation(3, "resnet50") == normalisation(3, "mine.py:make") == normalisation(3)
+    assert normalisation(1, "resnet50") == normalisation(1)
+
+
 def test_a_cut_that_is_none_lists_those_a_decoder_reaches(make_config: Callable[..., SplitConfig]) -> None:
     with pytest.raises(
         PlanError, match=r"cut 'stage9' does not fit this network; cuts that fit: stage1.0, .*stage3"
