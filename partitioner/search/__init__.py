@@ -1,0 +1,57 @@
+"""Which nodes run on the device: an exact search over every way to split a network. Pure; no ONNX, no I/O."""
+
+from isthmus.partitioner.search.found import Best, Found, Split, SplitKind
+from isthmus.partitioner.search.graph import SearchGraph, SearchNode, SearchTensor
+from isthmus.partitioner.search.problem import (
+    ENERGY,
+    LATENCY,
+    ON_TIME,
+    THROUGHPUT,
+    Bottleneck,
+    Constraints,
+    DevicePower,
+    Link,
+    Objective,
+    RawInput,
+    SearchProblem,
+)
+from isthmus.partitioner.search.single import (
+    CutCost,
+    Problem,
+    bottleneck_bytes,
+    bottleneck_times,
+    enumerate_candidates,
+    is_feature_map,
+    link_seconds,
+)
+from isthmus.partitioner.search.solve import MOST_SETS, search
+
+__all__ = [
+    "ENERGY",
+    "LATENCY",
+    "MOST_SETS",
+    "ON_TIME",
+    "THROUGHPUT",
+    "Best",
+    "Bottleneck",
+    "Constraints",
+    "CutCost",
+    "DevicePower",
+    "Found",
+    "Link",
+    "Objective",
+    "Problem",
+    "RawInput",
+    "SearchGraph",
+    "SearchNode",
+    "SearchProblem",
+    "SearchTensor",
+    "Split",
+    "SplitKind",
+    "bottleneck_bytes",
+    "bottleneck_times",
+    "enumerate_candidates",
+    "is_feature_map",
+    "link_seconds",
+    "search",
+]
