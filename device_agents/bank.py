@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -23,7 +23,14 @@ from isthmus.runtime.errors import BundleError, InputError
 ProviderChoice = Literal["auto", "cpu", "xnnpack", "cuda", "tensorrt"]
 
 _CPU = "CPUExecutionProvider"
-_PROVIDERS = {"cpu": _CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+_PROVIDERS = {
+    "cpu": _CPU,
+    "xnnpack": "XnnpackExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+# XNNPACK is left out: on one and the same board it is quicker for some networks and slower for others.
+_AUTOMATIC = ("tensorrt", "cuda")
 # The first run of a session allocates and packs; the ones after it are timed.
 _WARM_RUNS = 4
 
@@ -32,7 +39,8 @@ class WidthBank:
     """The sessions of one bundle on this device, all loaded and run once.
 
     Attributes:
-        provider: The execution provider that really runs the heads.
+        provider: The execution provider that really runs the heads; of several, the first head's.
+        notes: One line for each network that the provider asked for refused, and why.
         head_s: Per width index, seconds of one image through that head, as measured lately.
     """
 
@@ -59,16 +67,19 @@ class WidthBank:
             self._exit = _Network(bundle, EXIT, providers, threads, self._latent_chw, (labels,))
         if bundle.has(LOCAL):
             self._local = _Network(bundle, LOCAL, providers, threads, self._image_hwc, (labels,))
+        networks = [*self._heads, *(network for network in (self._exit, self._local) if network)]
         self.provider = self._heads[0].provider
-        if provider != "auto" and self.provider != _PROVIDERS[provider]:
+        self.notes = tuple(network.refused for network in networks if network.refused)
+        if provider != "auto" and all(head.provider != _PROVIDERS[provider] for head in self._heads):
             raise InputError(
-                f"provider {provider}: ONNX Runtime fell back to {self.provider}; see its messages above"
+                f"provider {provider}: it takes no head of this bundle "
+                f"({self._heads[0].refused or 'see the messages above'}); give cpu"
             )
 
     @property
     def head_s(self) -> Mapping[int, float]:
         """Seconds of one image through each head."""
-        return {index: network.time.seconds for index, network in enumerate(self._heads)}
+        return dict(enumerate([network.time.seconds for network in self._heads]))
 
     @property
     def exit_s(self) -> float | None:
@@ -94,9 +105,17 @@ class WidthBank:
 
     def exit(self, latent_chw: NDArray[np.uint8]) -> tuple[int, float]:
         """Return the class the early exit gives to a latent with all channels, and the seconds it took."""
-        assert self._exit is not None
-        outputs, seconds = self._exit.run(latent_chw)
+        outputs, seconds = self.exit_scores(latent_chw)
         return int(outputs.argmax()), seconds
+
+    def exit_scores(self, latent_chw: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+        """Return what the early exit says of a latent with all channels, and the seconds it took.
+
+        Returns:
+            float32 [classes], not normalised.
+        """
+        assert self._exit is not None
+        return self._exit.run(latent_chw)
 
     def local(self, image_hwc: NDArray[np.uint8]) -> tuple[int, float]:
         """Return the class the whole network on this device gives to an image, and the seconds it took."""
@@ -117,36 +136,55 @@ class _Network:
         input_shape: tuple[int, ...],
         output_shape: tuple[int, ...],
     ) -> None:
-        file = bundle.root / name
+        self._file = bundle.root / name
+        self._input_shape = input_shape
         self.time = RecentMedian()
+        self.refused = ""
+        content = bundle.read(name)
         try:
-            self._session = ort.InferenceSession(
-                bundle.read(name), session_options(threads), providers=providers
-            )
-            (self._input,) = [node.name for node in self._session.get_inputs()]
-            (self._output,) = [node.name for node in self._session.get_outputs()]
-            outputs = self._warm(np.zeros(input_shape, np.uint8))
-        except BundleError:
-            raise
+            outputs = self._load(content, providers, threads)
         except Exception as error:  # ONNX Runtime's errors share no base class but Exception
-            detail = str(error).strip().split("\n")[0]
-            raise BundleError(
-                f"{file}: ONNX Runtime cannot run it ({detail}); export the bundle again"
-            ) from None
+            if providers == [_CPU]:
+                raise self._broken(error) from None
+            self.refused = f"{name} runs on {_CPU}: {providers[0]} refused it ({_first_line(error)})"
+            try:
+                outputs = self._load(content, [_CPU], threads)
+            except Exception as second:
+                raise self._broken(second) from None
         if outputs.shape != output_shape:
             raise BundleError(
-                f"{file}: gives {outputs.shape}, not {output_shape} as manifest.json says; export it again"
+                f"{self._file}: gives {outputs.shape}, not {output_shape} as manifest.json says; "
+                "export it again"
             )
         self.provider: str = self._session.get_providers()[0]
+        if not self.refused and self.provider != providers[0]:
+            self.refused = f"{name} runs on {self.provider}: {providers[0]} could not be set up"
 
-    def run(self, value: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+    def _load(self, content: bytes, providers: list[str], threads: int) -> NDArray[Any]:
+        options = [
+            {"intra_op_num_threads": str(threads)} if provider == _PROVIDERS["xnnpack"] else {}
+            for provider in providers
+        ]
+        self._session = ort.InferenceSession(
+            content, session_options(threads), providers=providers, provider_options=options
+        )
+        (self._input,) = [node.name for node in self._session.get_inputs()]
+        (self._output,) = [node.name for node in self._session.get_outputs()]
+        return self._warm(np.zeros(self._input_shape, np.uint8))
+
+    def _broken(self, error: Exception) -> BundleError:
+        return BundleError(
+            f"{self._file}: ONNX Runtime cannot run it ({_first_line(error)}); export the bundle again"
+        )
+
+    def run(self, value: NDArray[np.uint8]) -> tuple[NDArray[Any], float]:
         started = time.perf_counter()
         output = self._session.run([self._output], {self._input: value[np.newaxis]})[0][0]
         seconds = time.perf_counter() - started
         self.time.add(seconds)
         return output, seconds
 
-    def _warm(self, value: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _warm(self, value: NDArray[np.uint8]) -> NDArray[Any]:
         output, _ = self.run(value)
         self.time = RecentMedian()
         for _ in range(_WARM_RUNS):
@@ -168,12 +206,16 @@ def session_options(threads: int) -> ort.SessionOptions:
     return options
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
 def _providers(choice: ProviderChoice) -> list[str]:
     available = ort.get_available_providers()
     if choice == "auto":
-        return [name for name in (_PROVIDERS["tensorrt"], _PROVIDERS["cuda"]) if name in available] + [_CPU]
+        return [_PROVIDERS[name] for name in _AUTOMATIC if _PROVIDERS[name] in available] + [_CPU]
     if choice not in _PROVIDERS:
-        raise InputError(f"provider {choice!r}: give auto, cpu, cuda or tensorrt")
+        raise InputError(f"provider {choice!r}: give auto, {', '.join(_PROVIDERS)}")
     if _PROVIDERS[choice] not in available:
         raise InputError(f"provider {choice}: this ONNX Runtime has {', '.join(available)}; give one of them")
     return [_PROVIDERS[choice]] if choice == "cpu" else [_PROVIDERS[choice], _CPU]

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.timing import RecentMedian
 from isthmus.runtime.bundle import TABLES, Bundle, OperatingPoint
+from isthmus.runtime.bundle.networks import with_absent
 from isthmus.runtime.codecs import CODECS, FrequencyTables, encode_payload
-from isthmus.runtime.control import DeviceState, Fallback
+from isthmus.runtime.control import Decision, DeviceState, Fallback
 from isthmus.runtime.errors import InputError
 
 
@@ -26,6 +27,7 @@ class Encoded:
 
     Attributes:
         latent_chw: uint8 with all channels: what an early exit takes.
+        channels: How many leading ones are sent.
         payload: The encoded latent; None in the plain form.
         plain_nchw: uint8 [1, channels, height, width], channels that are not sent at their zero point; None
             in the encoded form.
@@ -33,6 +35,7 @@ class Encoded:
     """
 
     latent_chw: NDArray[np.uint8]
+    channels: int
     payload: bytes | None
     plain_nchw: NDArray[np.uint8] | None
     head_s: float
@@ -45,6 +48,23 @@ class Encoded:
             return len(self.payload)
         assert self.plain_nchw is not None
         return self.plain_nchw.nbytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnAnswer:
+    """A frame that the device has answered by itself.
+
+    Attributes:
+        kind: Early exit or the whole network.
+        answer: Class index.
+        head_s: Seconds the head took; None for `local`.
+        confidence: Softmax of the answer, in (0, 1], if that is why the device answered; otherwise None.
+    """
+
+    kind: Fallback
+    answer: int
+    head_s: float | None = None
+    confidence: float | None = None
 
 
 class Device:
@@ -66,8 +86,13 @@ class Device:
             )
         self._bank = bank
         self._tables = FrequencyTables.from_bytes(bundle.read(TABLES))
-        self._zero_points = np.array(bundle.manifest.latent.zero_points, np.uint8).reshape(-1, 1, 1)
+        self._zero_points = bundle.manifest.latent.zero_points
         self._encode = RecentMedian()
+
+    @property
+    def can_exit(self) -> bool:
+        """The bundle has an early exit."""
+        return self._bank.exit_s is not None
 
     def quickest(self) -> tuple[Fallback | None, float]:
         """Return the soonest way for the device to answer a frame whose latent is there, and its seconds."""
@@ -77,19 +102,69 @@ class Device:
             return "local", self._bank.local_s
         return None, 0.0
 
-    def state(self, *, server_s: float) -> DeviceState:
-        """Return what computing costs now; `server_s` is what the server's part has taken lately."""
+    def state(self, *, server_s: float, server_load: float | None = None) -> DeviceState:
+        """Return what computing costs now.
+
+        Args:
+            server_s: What the server's part has taken lately, in seconds.
+            server_load: Share of its time in which the server computes, in [0, 1]; None: it did not say.
+        """
         return DeviceState(
             head_s=self._bank.head_s,
             exit_s=self._bank.exit_s,
             local_s=self._bank.local_s,
             encode_s=self._encode.seconds,
             server_s=server_s,
+            server_load=server_load,
         )
 
-    def encode(self, image_hwc: NDArray[np.uint8], point: OperatingPoint, as_payload: bool) -> Encoded:
-        """Run the head of `point` and encode its leading channels, as a payload or as a plain latent."""
+    def seconds_of(self, decision: Decision) -> float:
+        """Return how long `compute` is going to take, as measured lately."""
+        if decision.point is None:
+            return self._bank.local_s or 0.0
+        exit_s = self._bank.exit_s or 0.0
+        return self._bank.head_s[decision.point.width_index] + self._encode.seconds + exit_s
+
+    def compute(
+        self,
+        decision: Decision,
+        image_hwc: NDArray[np.uint8],
+        as_payload: bool,
+        *,
+        confidence: float | None = None,
+    ) -> Encoded | OwnAnswer:
+        """Return what `decision` asks for.
+
+        Args:
+            decision: `send`, `exit` or `local`.
+            image_hwc: uint8 [height, width, channels] of the bundle's input.
+            as_payload: Encode the latent; otherwise it is sent plain.
+            confidence: When the early exit's softmax reaches this, its answer is given instead of a payload;
+                None: it is not asked.
+        """
+        if decision.action == "local":
+            return OwnAnswer(kind="local", answer=self._bank.local(image_hwc)[0])
+        point = decision.point
+        assert point is not None
         latent_chw, head_s = self._bank.head(point.width_index, image_hwc)
+        if decision.action == "exit":
+            return OwnAnswer(kind="exit", answer=self._bank.exit(latent_chw)[0], head_s=head_s)
+        if confidence is not None:
+            answer, share = _surest(self._bank.exit_scores(latent_chw)[0])
+            if share >= confidence:
+                return OwnAnswer(kind="exit", answer=answer, head_s=head_s, confidence=share)
+        return self._encoded(latent_chw, point, head_s, as_payload)
+
+    def answer(
+        self, kind: Fallback, image_hwc: NDArray[np.uint8], latent_chw: NDArray[np.uint8]
+    ) -> tuple[int, float]:
+        """Return the device's own answer to a frame whose latent is there, and the seconds it took."""
+        return self._bank.exit(latent_chw) if kind == "exit" else self._bank.local(image_hwc)
+
+    def _encoded(
+        self, latent_chw: NDArray[np.uint8], point: OperatingPoint, head_s: float, as_payload: bool
+    ) -> Encoded:
+        """Encode the leading channels of `point`, as a payload or as a plain latent."""
         started = time.perf_counter()
         payload = plain_nchw = None
         if as_payload:
@@ -100,25 +175,20 @@ class Device:
                 tables=self._tables,
             )
         else:
-            sent = np.arange(len(latent_chw)).reshape(-1, 1, 1) < point.channels
-            plain_nchw = np.where(sent, latent_chw, self._zero_points)[np.newaxis]
+            plain_nchw = with_absent(latent_chw[np.newaxis], point.channels, self._zero_points)
         encode_s = time.perf_counter() - started
         self._encode.add(encode_s)
         return Encoded(
-            latent_chw=latent_chw, payload=payload, plain_nchw=plain_nchw, head_s=head_s, encode_s=encode_s
+            latent_chw=latent_chw,
+            channels=point.channels,
+            payload=payload,
+            plain_nchw=plain_nchw,
+            head_s=head_s,
+            encode_s=encode_s,
         )
 
-    def exit_from_image(self, image_hwc: NDArray[np.uint8], point: OperatingPoint) -> tuple[int, float]:
-        """Return the class that head and early exit give to an image, and the head's seconds."""
-        latent_chw, head_s = self._bank.head(point.width_index, image_hwc)
-        return self._bank.exit(latent_chw)[0], head_s
 
-    def local(self, image_hwc: NDArray[np.uint8]) -> int:
-        """Return the class the whole network on this device gives to an image."""
-        return self._bank.local(image_hwc)[0]
-
-    def answer(
-        self, kind: Fallback, image_hwc: NDArray[np.uint8], latent_chw: NDArray[np.uint8]
-    ) -> tuple[int, float]:
-        """Return the device's own answer to a frame whose latent is there, and the seconds it took."""
-        return self._bank.exit(latent_chw) if kind == "exit" else self._bank.local(image_hwc)
+def _surest(scores_c: NDArray[np.float32]) -> tuple[int, float]:
+    """Return the class with the highest score, and its softmax."""
+    best = int(scores_c.argmax())
+    return best, float(1.0 / np.exp(scores_c.astype(np.float64) - float(scores_c[best])).sum())

@@ -22,6 +22,7 @@ from isthmus.device_agents.guard import Guard
 from isthmus.device_agents.peer import Capability, check_model
 from isthmus.device_agents.timing import RecentMedian
 from isthmus.runtime.bundle import Bundle, Manifest, PointTable
+from isthmus.runtime.bundle.networks import with_absent
 from isthmus.runtime.control import LinkEstimate, LinkEstimator
 from isthmus.runtime.session import FullJitter, Session
 from isthmus.runtime.wire import MAX_MESSAGE_BYTES, Answer, latent_request, payload_request
@@ -58,6 +59,13 @@ class Flight:
         owner: Who is told.
         most_in_flight: Most frames that may be unanswered; their bytes have a bound besides.
         busy_backoff: How long to leave a server alone that says it is busy.
+
+    Attributes:
+        server: Address of the server that is connected, or was last; None before the first.
+        server_load: Share of its time in which it computes, in [0, 1], as it said last; None: it did not.
+        connections: How many connections were made.
+        connected: There is one now.
+        as_payload: The server takes payloads; otherwise plain latents.
     """
 
     def __init__(
@@ -84,7 +92,11 @@ class Flight:
         self._outgoing: dict[int, tuple[Encoded, float]] = {}
         self._unanswered: dict[int, int] = {}
         self._server = RecentMedian()
-        self._said: str | None = None
+        self._said: tuple[str, str] | None = None
+        self._unsaid: str | None = None
+        self._lived = True
+        self.server: str | None = None
+        self.server_load: float | None = None
         self.connections = 0
         self.connected = False
         self.as_payload = True
@@ -106,6 +118,9 @@ class Flight:
 
     def launch(self, frame: int, encoded: Encoded, *, send: Callable[[int], None]) -> None:
         """Hand a frame that the guard watches to the uplink's `send`, unless something stands in the way."""
+        if encoded.payload is not None and not self.as_payload:
+            # Encoded for another server than the one that is connected now.
+            encoded = self._as_plain(encoded)
         obstacle = self._obstacle(encoded.nbytes)
         if obstacle is not None:
             self._guard.recall(frame, obstacle)
@@ -126,19 +141,24 @@ class Flight:
 
     # What the uplink asks of its sink.
 
-    def on_connected(self, capability: Capability) -> None:
+    def on_connected(self, address: str, capability: Capability) -> None:
         """See `UplinkSink`."""
         check_model(capability, self._manifest)
-        self.connected, self.as_payload, self._said = True, capability.payload, None
+        self.server, self.connected, self.as_payload = address, True, capability.payload
         self.connections += 1
+        self.server_load = None
         self._estimator.on_connected(time.monotonic())
         self._busy_until_s = -math.inf
         self._owner.on_form(as_payload=capability.payload)
         form = "payloads" if capability.payload else "plain latents"
         way = "a stream" if capability.stream else "single calls"
-        self._owner.note(f"connected to {capability.server}: {form} over {way}")
+        self._unsaid = f"connected to {capability.server} at {address}: {form} over {way}"
+        # A server that is lost again and again before it answers anything is news once.
+        if self._lived:
+            self._say_connected()
+        self._lived = False
 
-    def on_down(self, reason: str) -> None:
+    def on_down(self, address: str, reason: str) -> None:
         """See `UplinkSink`."""
         if self.connected:
             self.connected = False
@@ -147,9 +167,14 @@ class Flight:
             self._unanswered.clear()
             for frame in self._session.unanswered():
                 self._guard.recall(frame, "the connection was lost")
-        if reason != self._said:
-            self._owner.note(f"no connection ({reason}); trying again until the server answers")
-            self._said = reason
+        if (address, reason) != self._said:
+            self._owner.note(f"no connection to {address} ({reason}); trying again until a server answers")
+            self._said = (address, reason)
+
+    def _say_connected(self) -> None:
+        if self._unsaid is not None:
+            self._owner.note(self._unsaid)
+            self._unsaid = self._said = None
 
     def message(self, frame: int, frame_id: str) -> oip.ModelInferRequest | None:
         """See `UplinkSink`."""
@@ -174,6 +199,8 @@ class Flight:
     def on_answer(self, frame: int, answer: Answer, now_s: float) -> None:
         """See `UplinkSink`."""
         self._unanswered.pop(frame, None)
+        if answer.load_pct is not None:
+            self.server_load = min(1.0, max(0.0, answer.load_pct / 100))
         server_s = (answer.queue_s or 0.0) + (answer.compute_s or 0.0)
         self._estimator.on_delivered(frame, now_s, server_received_ns=answer.received_ns, server_s=server_s)
         if answer.outcome == "ok":
@@ -182,21 +209,28 @@ class Flight:
                 return
             self._server.add(server_s)
             self._busy.reset()
-            self._guard.end(
-                self._session.remote(
-                    frame,
-                    now_s,
-                    int(answer.outputs_nc[0].argmax()),
-                    server_queue_s=answer.queue_s,
-                    server_compute_s=answer.compute_s,
-                )
+            self._lived = True
+            self._say_connected()
+            scores_c = answer.outputs_nc[0]
+            event = self._session.remote(
+                frame,
+                now_s,
+                int(scores_c.argmax()),
+                server_queue_s=answer.queue_s,
+                server_compute_s=answer.compute_s,
             )
+            self._guard.end(event, scores_c)
             return
         if answer.outcome == "busy":
             self._busy_until_s = now_s + self._busy.next_s()
         if answer.outcome == "failed":
             self._owner.note(f"the server failed a frame: {answer.error}")
         self._guard.recall(frame, f"the server says {answer.outcome}")
+
+    def _as_plain(self, encoded: Encoded) -> Encoded:
+        zero_points = self._manifest.latent.zero_points
+        plain_nchw = with_absent(encoded.latent_chw[np.newaxis], encoded.channels, zero_points)
+        return replace(encoded, payload=None, plain_nchw=plain_nchw)
 
     def _fits(self, answer: Answer) -> bool:
         outputs = answer.outputs_nc

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,14 @@ class Standby:
     timed: bool = True
 
 
+class OnEnd(Protocol):
+    """Takes the end of a frame, and the server's scores if it was the server that answered."""
+
+    def __call__(self, event: FrameEvent, scores_c: NDArray[np.float32] | None = None) -> None:
+        """Take the end; `scores_c` is float32 [classes], not normalised."""
+        ...
+
+
 class Guard:
     """Watches over the frames that wait for the server.
 
@@ -58,9 +66,7 @@ class Guard:
         on_end: Takes the end of every frame watched.
     """
 
-    def __init__(
-        self, *, session: Session, device: Device, crew: Crew, on_end: Callable[[FrameEvent], None]
-    ) -> None:
+    def __init__(self, *, session: Session, device: Device, crew: Crew, on_end: OnEnd) -> None:
         self._session = session
         self._device = device
         self._crew = crew
@@ -90,11 +96,11 @@ class Guard:
         if self._session.recall(frame, reason):
             self._answer(frame)
 
-    def end(self, event: FrameEvent | None) -> None:
+    def end(self, event: FrameEvent | None, scores_c: NDArray[np.float32] | None = None) -> None:
         """Pass on the end of a frame that was watched; None (it had ended before) is passed over."""
         if event is not None:
             self._watched.pop(event.frame, None)
-            self._on_end(event)
+            self._on_end(event, scores_c)
 
     def close(self) -> None:
         """End the timer and the thread; frames still open are the session's to end."""

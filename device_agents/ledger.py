@@ -27,12 +27,14 @@ class Moment:
         link: What is believed of the link.
         last: The frame that ended last; None before the first.
         summary: The run so far.
+        server: Address of the server that is connected, or was last; None before the first.
     """
 
     elapsed_s: float
     link: LinkEstimate
     last: FrameEvent | None
     summary: RunSummary
+    server: str | None = None
 
 
 class Observer(Protocol):
@@ -55,6 +57,9 @@ class Ledger:
         bundle: What it runs.
         log: The event log; None: none is kept.
         observer: Who watches.
+
+    Attributes:
+        last: The frame that ended last; None before the first.
     """
 
     def __init__(
@@ -65,7 +70,7 @@ class Ledger:
         self._log = log
         self._observer = observer
         self._tally = Tally()
-        self._last: FrameEvent | None = None
+        self.last: FrameEvent | None = None
         self._said_failed = False
         self._began_s = 0.0
 
@@ -91,7 +96,7 @@ class Ledger:
                 bundle_digest=bundle.digest,
                 source=source,
                 policy=policy,
-                server=config.server,
+                server=",".join(config.servers),
                 deadline_s=config.deadline_s,
                 fps=config.fps,
                 widths=bundle.manifest.widths,
@@ -103,11 +108,15 @@ class Ledger:
 
     def frame(self, event: FrameEvent) -> None:
         """Record the end of a frame."""
-        self._last = event
+        self.last = event
         self._tally.add(event)
         self._write(event)
 
-    def link(self, link: LinkEstimate, now_s: float) -> None:
+    def elapsed_s(self, now_s: float) -> float:
+        """Return the seconds since the run began."""
+        return now_s - self._began_s
+
+    def link(self, link: LinkEstimate, now_s: float, *, server: str | None) -> None:
         """Record what is believed of the link, and show the state of the run."""
         self._write(
             LinkEvent(
@@ -116,10 +125,17 @@ class Ledger:
                 rate_bytes_per_s=link.rate_bytes_per_s,
                 rtt_s=link.rtt_s,
                 backlog_bytes=link.backlog_bytes,
+                server=server,
             )
         )
         self._observer.moment(
-            Moment(elapsed_s=now_s - self._began_s, link=link, last=self._last, summary=self.summary)
+            Moment(
+                elapsed_s=self.elapsed_s(now_s),
+                link=link,
+                last=self.last,
+                summary=self.summary,
+                server=server,
+            )
         )
 
     def end(self, now_s: float, session: Session, *, reconnects: int) -> None:

@@ -73,6 +73,19 @@ async def ask_capability(stub: InferenceStub, model: str, *, timeout_s: float) -
     )
 
 
+async def is_ready(stub: InferenceStub, model: str, *, timeout_s: float) -> bool:
+    """Say whether the server behind `stub` takes frames of `model` now.
+
+    A server that cannot be reached, or has no such model, is not ready; one that does not know the question
+    is believed to be.
+    """
+    try:
+        answer = await stub.ModelReady(oip.ModelReadyRequest(name=model), timeout=timeout_s)
+        return answer is not None and bool(answer.ready)
+    except grpc.aio.AioRpcError as error:
+        return error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 def _message(answer: Any) -> Any:
     if answer is None:  # what gRPC makes of bytes that are no message
         raise WireError("the server describes itself in bytes that are no message of the protocol")

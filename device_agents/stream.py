@@ -1,8 +1,9 @@
-"""The way to the server: one connection at a time, made again for as long as the agent lives.
+"""The way to a server: one connection at a time, made again for as long as the agent lives.
 
-Decides when to connect, which form the server understands (by its metadata, never by guess), when a
-connection is lost and which errors are worth another attempt. Knows no image, latent or policy: it asks its
-sink for each message at the last moment, so that a frame whose time has passed is never sent.
+Decides when to connect and to which of several servers, which form a server understands (by its metadata,
+never by guess), when a connection is lost and which errors are worth another attempt. Knows no image, latent
+or policy: it asks its sink for each message at the last moment, so that a frame whose time has passed is
+never sent.
 
 Our own server is spoken to over one bidirectional stream. A server without that extension gets one call per
 frame.
@@ -19,9 +20,9 @@ import grpc.aio
 import numpy as np
 
 from isthmus.device_agents.crew import Crew
-from isthmus.device_agents.peer import Capability, ask_capability, error_text, is_busy, refusal
+from isthmus.device_agents.peer import Capability, ask_capability, error_text, is_busy, is_ready, refusal
+from isthmus.device_agents.roster import Roster, Server
 from isthmus.runtime.errors import IsthmusError
-from isthmus.runtime.session import FullJitter
 from isthmus.runtime.wire import (
     CHANNEL_OPTIONS,
     Answer,
@@ -33,20 +34,24 @@ from isthmus.runtime.wire import oip_pb2 as oip
 
 # Far more frames than a run can have.
 _MOST_DIGITS = 20
+# A server that says "busy" to every frame for so long is left for another, if there is one.
+_BUSY_LONG_S = 2.0
+# A preferred server that has failed is asked this often whether it is ready again.
+_LOOK_EVERY_S = 1.0
 
 
 class UplinkSink(Protocol):
     """What the uplink asks of its owner, always on the event loop's thread."""
 
-    def on_connected(self, capability: Capability) -> None:
-        """Note that a server took the connection and hosts the model.
+    def on_connected(self, address: str, capability: Capability) -> None:
+        """Note that the server at `address` took the connection and hosts the model.
 
         Raises:
             PeerError: If what it hosts does not fit.
         """
         ...
 
-    def on_down(self, reason: str) -> None:
+    def on_down(self, address: str, reason: str) -> None:
         """Note that there is no connection: it was lost, and all in flight with it, or an attempt failed."""
         ...
 
@@ -67,37 +72,39 @@ class Uplink:
     """Connects, sends, hands on answers, connects again.
 
     Args:
-        server: HOST:PORT.
-        model: Name of the model on the server.
+        roster: The servers.
+        model: Name of the model on them.
         run_id: Prefix of the frame ids, different for every run: no server takes a frame for another run's.
         sink: Who is asked and told.
-        backoff: Pauses between attempts.
         connect_timeout_s: Seconds that each question may take while connecting.
         answer_timeout_s: A server that leaves a frame unanswered for so long hangs and is given up; a healthy
             one says "expired" long before.
+        failback_s: Seconds for which a preferred server must have been ready before it is returned to.
     """
 
     def __init__(
         self,
         *,
-        server: str,
+        roster: Roster,
         model: str,
         run_id: str,
         sink: UplinkSink,
-        backoff: FullJitter,
         connect_timeout_s: float = 5.0,
         answer_timeout_s: float = 30.0,
+        failback_s: float = 10.0,
     ) -> None:
-        self._server = server
+        self._roster = roster
         self._model = model
         self._prefix = f"{run_id}."
         self._sink = sink
-        self._backoff = backoff
         self._connect_timeout_s = connect_timeout_s
         self._answer_timeout_s = answer_timeout_s
+        self._failback_s = failback_s
         self._queue: asyncio.Queue[int] = asyncio.Queue()
         self._sent_s: dict[int, float] = {}
         self._crew: Crew | None = None
+        self._server: Server | None = None
+        self._busy_since_s: float | None = None
         self._proven = False
 
     def send(self, frame: int) -> None:
@@ -120,36 +127,86 @@ class Uplink:
                 again.
         """
         while True:
+            server, wait_s = self._roster.choose(time.monotonic())
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            refused: Exception | None = None
             try:
-                await self._attempt()
+                await self._attempt(server)
             except _LostError as error:
                 reason = str(error)
             except (IsthmusError, grpc.aio.AioRpcError) as error:
-                refused = refusal(error, server=self._server, model=self._model)
-                if refused is not None and not self._proven:
-                    raise refused from None
+                refused = refusal(error, server=server.address, model=self._model)
                 reason = error_text(error)
-            self._sink.on_down(reason)
-            await asyncio.sleep(self._backoff.next_s())
+            self._roster.failed(server, time.monotonic(), refused)
+            hopeless = self._roster.unanimous()
+            if hopeless is not None and not self._proven:
+                raise hopeless
+            self._sink.on_down(server.address, reason)
 
-    async def _attempt(self) -> NoReturn:
+    async def _attempt(self, server: Server) -> NoReturn:
         """Connect and serve until that ends; raises why."""
-        async with grpc.aio.insecure_channel(self._server, options=CHANNEL_OPTIONS) as channel:
+        async with grpc.aio.insecure_channel(server.address, options=CHANNEL_OPTIONS) as channel:
             stub = InferenceStub(channel)
             capability = await ask_capability(stub, self._model, timeout_s=self._connect_timeout_s)
-            self._sink.on_connected(capability)
+            # A server that is starting or draining may describe itself all the same.
+            if len(self._roster) > 1 and not await self._is_ready(stub):
+                raise _LostError("the server is not ready")
+            self._sink.on_connected(server.address, capability)
             self._crew = crew = Crew()
+            self._server, self._busy_since_s = server, None
             try:
                 serve = self._serve_stream if capability.stream else self._serve_calls
                 crew.start(serve(crew, stub, channel))
+                for preferred in self._roster.preferred_to(server):
+                    crew.start(self._await_ready(crew, preferred))
                 await crew.failure
             finally:
-                self._crew = None
+                self._crew = self._server = None
                 await crew.dismiss()
                 self._sent_s.clear()
                 while not self._queue.empty():
                     self._queue.get_nowait()
         raise AssertionError("a broken connection has a reason")
+
+    async def _is_ready(self, stub: InferenceStub) -> bool:
+        return await is_ready(stub, self._model, timeout_s=self._connect_timeout_s)
+
+    async def _await_ready(self, crew: Crew, preferred: Server) -> None:
+        """End the connection when a server that is preferred has been ready for long enough."""
+        async with grpc.aio.insecure_channel(preferred.address, options=CHANNEL_OPTIONS) as channel:
+            stub = InferenceStub(channel)
+            since_s: float | None = None
+            while True:
+                asked_s = time.monotonic()
+                if not await self._is_ready(stub):
+                    since_s = None
+                    # So that, should this connection be lost too, it is not the first to be tried.
+                    self._roster.failed(preferred, time.monotonic())
+                    await asyncio.sleep(preferred.not_before_s - time.monotonic())
+                    continue
+                since_s = asked_s if since_s is None else since_s
+                rest_s = since_s + self._failback_s - time.monotonic()
+                if rest_s <= 0:
+                    break
+                await asyncio.sleep(min(_LOOK_EVERY_S, rest_s))
+        self._roster.welcome(preferred)
+        crew.fail(_LostError(f"{preferred.address}, which is preferred, is ready again"))
+
+    def _on_busy(self, stub: InferenceStub, now_s: float) -> None:
+        """Leave a server that is busy for long, or that drains, if there is another."""
+        crew = self._crew
+        if crew is None or len(self._roster) == 1:
+            return
+        if self._busy_since_s is None:
+            self._busy_since_s = now_s
+            crew.start(self._check_ready(crew, stub))
+        elif now_s - self._busy_since_s >= _BUSY_LONG_S:
+            crew.fail(_LostError(f"busy for {now_s - self._busy_since_s:.1f} s"))
+
+    async def _check_ready(self, crew: Crew, stub: InferenceStub) -> None:
+        if not await self._is_ready(stub):
+            crew.fail(_LostError("the server is draining"))
 
     async def _serve_stream(self, crew: Crew, stub: InferenceStub, _channel: grpc.aio.Channel) -> None:
         call = stub.ModelStreamInfer()
@@ -159,7 +216,7 @@ class Uplink:
             if message is grpc.aio.EOF:
                 raise _LostError("the server ended the stream")
             answer = parse_stream_answer(message)
-            self._deliver(self._frame_of(answer.frame_id), answer)
+            self._deliver(stub, self._frame_of(answer.frame_id), answer)
 
     async def _write(self, call: Any) -> None:
         while True:
@@ -185,9 +242,9 @@ class Uplink:
             if not is_busy(error, channel):
                 raise
             nothing = np.empty((0, 0), np.float32)
-            self._deliver(frame, Answer(frame_id=message.id, outcome="busy", outputs_nc=nothing))
+            self._deliver(stub, frame, Answer(frame_id=message.id, outcome="busy", outputs_nc=nothing))
         else:
-            self._deliver(frame, parse_answer(response))
+            self._deliver(stub, frame, parse_answer(response))
 
     async def _next(self) -> tuple[int, oip.ModelInferRequest]:
         while True:
@@ -197,14 +254,20 @@ class Uplink:
                 self._sent_s[frame] = time.monotonic()
                 return frame, message
 
-    def _deliver(self, frame: int | None, answer: Answer) -> None:
+    def _deliver(self, stub: InferenceStub, frame: int | None, answer: Answer) -> None:
         if frame is None:
             return
+        now_s = time.monotonic()
         self._sent_s.pop(frame, None)
+        if answer.outcome == "busy":
+            self._on_busy(stub, now_s)
+        else:
+            self._busy_since_s = None
         if answer.outcome == "ok":
             self._proven = True
-            self._backoff.reset()
-        self._sink.on_answer(frame, answer, time.monotonic())
+            if self._server is not None:
+                self._roster.answered(self._server)
+        self._sink.on_answer(frame, answer, now_s)
 
     def _frame_of(self, frame_id: str) -> int | None:
         number = frame_id.removeprefix(self._prefix)

@@ -74,6 +74,7 @@ class FrameEvent(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
 class LinkEvent(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
     """Once a second: what the agent believes of its link.
 
+    `server` is the one that is connected, or was last; None before the first connection.
     `energy_j` and `energy_source` have their place in the schema; they are None until an agent reads a meter.
     """
 
@@ -84,6 +85,7 @@ class LinkEvent(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
     backlog_bytes: int
     energy_j: float | None = None
     energy_source: str | None = None
+    server: str | None = None
 
 
 class ShapeEvent(msgspec.Struct, frozen=True, kw_only=True, tag="shape"):

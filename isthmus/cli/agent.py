@@ -15,7 +15,7 @@ from isthmus.cli._common import JsonFlag, console, out, print_json
 from isthmus.runtime.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from isthmus.device_agents.agent import Agent, RunReport
+    from isthmus.device_agents.agent import AgentRun, RunReport
     from isthmus.device_agents.config import AgentConfig
     from isthmus.runtime.bundle import Bundle
 
@@ -95,10 +95,10 @@ def command(
             f"{settings.threads} thread(s); {frame_source.name} at {settings.fps:g} frames/s"
         )
 
-        def start() -> Agent:
-            from isthmus.device_agents.agent import Agent
+        def start() -> AgentRun:
+            from isthmus.device_agents.agent import AgentRun
 
-            return Agent(settings, loaded, bank=bank, source=frame_source, log=log, observer=view)
+            return AgentRun(settings, loaded, bank=bank, source=frame_source, log=log, observer=view)
 
         report = run_exactly(_run(start))
     result = _result(report, settings, loaded, bank.provider)
@@ -109,7 +109,7 @@ def command(
 
 
 async def _run(start: Any) -> RunReport:
-    agent: Agent = start()
+    agent: AgentRun = start()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.stop)

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from isthmus.device_agents.agent import Agent
+from isthmus.device_agents.agent import AgentRun
 from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.config import AgentConfig
 from isthmus.device_agents.sources import ImageSource, open_source
@@ -40,7 +40,7 @@ async def launch(banks, tiny_npz, watcher, tmp_path):
         config = AgentConfig(server=server, events=path, retry_cap_s=0.05, **merged)
         log = EventLog(path)
         logs.append(log)
-        agent = Agent(
+        agent = AgentRun(
             config,
             bundle,
             bank=banks[bundle.root],
@@ -163,7 +163,7 @@ async def test_the_agent_starts_without_a_server_and_finds_it_later(
     assert frames[0].reason.startswith("not connected")
     assert end.outcomes["remote"] > 5
     assert report.connections == 1
-    assert "no connection (UNAVAILABLE" in watcher.notes[0]
+    assert f"no connection to {probe.address} (UNAVAILABLE" in watcher.notes[0]
 
 
 async def test_a_server_that_dies_and_returns_costs_no_frame(
@@ -342,9 +342,11 @@ async def test_a_device_that_can_answer_does_even_where_the_policy_names_no_fall
 ):
     server = await scripted_server(reply=replies[way])
     agent, task, path = launch(exit_only, server.address, frames=20)
-    decide = agent._decide
+    decide = agent._pipeline.decide
     monkeypatch.setattr(
-        agent, "_decide", lambda frame: dataclasses.replace(decide(frame), fallback=None, fallback_s=0.0)
+        agent._pipeline,
+        "decide",
+        lambda frame: dataclasses.replace(decide(frame), fallback=None, fallback_s=0.0),
     )
     await asyncio.wait_for(task, 5)
     _, frames, _, end = account(path)

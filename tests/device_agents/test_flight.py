@@ -9,6 +9,7 @@ from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.device import Device, Encoded
 from isthmus.device_agents.flight import Flight, plain_points
 from isthmus.device_agents.peer import Capability
+from isthmus.runtime.control import Decision
 from isthmus.runtime.errors import PeerError
 from isthmus.runtime.session import FullJitter, Session
 from isthmus.runtime.wire import Answer, parse_request
@@ -27,7 +28,7 @@ class RecordingGuard:
         if self.session.recall(frame, reason):
             self.recalled.append((frame, reason))
 
-    def end(self, event):
+    def end(self, event, scores_c=None):
         if event is not None:
             self.ended.append(event)
 
@@ -66,11 +67,12 @@ def stage(tiny):
             capability = Capability(
                 server="test", stream=stream, payload=payload, metadata=oip.ModelMetadataResponse(name="tiny")
             )
-            self.flight.on_connected(capability)
+            self.flight.on_connected("there:1", capability)
 
         def encoded(self, nbytes=40):
             return Encoded(
-                latent_chw=np.zeros((4, 4, 4), np.uint8),
+                latent_chw=np.full((4, 4, 4), 9, np.uint8),
+                channels=2,
                 payload=bytes(nbytes),
                 plain_nchw=None,
                 head_s=0.001,
@@ -112,7 +114,10 @@ def test_plain_latents_go_out_whole(stage, tiny, tiny_images):
     frame, _ = stage.session.capture(time.monotonic())
     stage.session.take()
     stage.session.queue(frame, answer_s=0.01)
-    encoded = Device(tiny, WidthBank(tiny)).encode(tiny_images[0][0], tiny.manifest.points[-1], False)
+    decision = Decision(
+        action="send", point=tiny.manifest.points[-1], probe=False, expected_utility=1.0, reason=""
+    )
+    encoded = Device(tiny, WidthBank(tiny)).compute(decision, tiny_images[0][0], False)
     stage.flight.launch(frame, encoded, send=stage.queue.append)
     request = parse_request(stage.flight.message(frame, "run.0"))
     np.testing.assert_array_equal(request.latent_nchw, encoded.plain_nchw)
@@ -185,10 +190,10 @@ def test_a_lost_connection_recalls_everything_in_flight_and_starts_afresh(stage)
     stage.connect()
     frames = [stage.launch() for _ in range(3)]
     stage.flight.message(frames[0], "id")
-    stage.flight.on_down("UNAVAILABLE: gone")
+    stage.flight.on_down("there:1", "UNAVAILABLE: gone")
     assert [frame for frame, _ in stage.guard.recalled] == frames
     assert not stage.flight.estimate(time.monotonic()).connected
-    stage.flight.on_down("UNAVAILABLE: gone")
+    stage.flight.on_down("there:1", "UNAVAILABLE: gone")
     assert len([note for note in stage.owner.notes if "gone" in note]) == 1
     stage.connect()
     assert stage.flight.connections == 2
@@ -224,7 +229,9 @@ def test_a_server_with_another_bundle_is_refused(stage):
     metadata = oip.ModelMetadataResponse(name="tiny")
     metadata.inputs.add(name="latent", datatype="UINT8", shape=[-1, 4, 8, 8])
     with pytest.raises(PeerError, match="takes latents"):
-        stage.flight.on_connected(Capability(server="x", stream=True, payload=True, metadata=metadata))
+        stage.flight.on_connected(
+            "there:1", Capability(server="x", stream=True, payload=True, metadata=metadata)
+        )
     assert not stage.flight.connected
 
 

@@ -31,7 +31,9 @@ class SlowDevice:
 @pytest.fixture
 async def guarded():
     session, crew, device, ended = Session(deadline_s=DEADLINE_S, give_up_s=0.1), Crew(), SlowDevice(), []
-    guard = Guard(session=session, device=device, crew=crew, on_end=ended.append)
+    guard = Guard(
+        session=session, device=device, crew=crew, on_end=lambda event, scores_c: ended.append(event)
+    )
     yield session, guard, device, ended
     device.gate.set()
     await crew.dismiss()

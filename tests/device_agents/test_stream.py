@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from isthmus.device_agents.peer import check_model
+from isthmus.device_agents.roster import Roster
 from isthmus.device_agents.stream import Uplink
 from isthmus.runtime.errors import NetworkError, PeerError
 from isthmus.runtime.session import FullJitter
@@ -23,15 +24,17 @@ class Sink:
     manifest: Any
     plain: bool = False
     stale: set[int] = field(default_factory=set)
+    addresses: list[str] = field(default_factory=list)
     capabilities: list[Any] = field(default_factory=list)
     downs: list[str] = field(default_factory=list)
     answers: list[tuple[int, str]] = field(default_factory=list)
 
-    def on_connected(self, capability):
+    def on_connected(self, address, capability):
         check_model(capability, self.manifest)
+        self.addresses.append(address)
         self.capabilities.append(capability)
 
-    def on_down(self, reason):
+    def on_down(self, address, reason):
         self.downs.append(reason)
 
     def message(self, frame, frame_id):
@@ -51,10 +54,10 @@ async def connect(tiny):
     """Return `connect(address, **uplink)`, which runs an uplink until the end of the test."""
     tasks = []
 
-    def start(address, *, plain=False, model="tiny", **options):
+    def start(*addresses, plain=False, model="tiny", **options):
         sink = Sink(tiny.manifest, plain=plain)
-        backoff = FullJitter(base_s=0.01, cap_s=0.05, rng=random.Random(3))
-        uplink = Uplink(server=address, model=model, run_id="run", sink=sink, backoff=backoff, **options)
+        roster = Roster(addresses, lambda: FullJitter(base_s=0.01, cap_s=0.05, rng=random.Random(3)))
+        uplink = Uplink(roster=roster, model=model, run_id="run", sink=sink, **options)
         task = asyncio.ensure_future(uplink.run())
         tasks.append(task)
         return uplink, sink, task
