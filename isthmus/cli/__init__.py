@@ -27,7 +27,7 @@ VERBS: dict[str, str] = {
     "serve": "Serve the tails of bundles over gRPC (Open Inference Protocol v2).",
     "agent": "Run a bundle's heads on this device and stream latents to a server.",
     "trace": "Look at the rate of a link over time, convert it, make one, draw it.",
-    "link": "Stand between agent and server and shape the link after a trace.",
+    "link": "Emulate a link between real processes: a shaping proxy, or a network namespace.",
     "report": "Write a report from the event logs of a run.",
     "bench": "Run one benchmark of benchmarks/ and store its figures.",
     "doctor": "Check this machine and, if given, a bundle.",

@@ -1,9 +1,10 @@
-"""`isthmus link`: stand between agent and server and shape what the agent sends."""
+"""`isthmus link`: an emulated link between real processes, as a proxy or as a network namespace."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -12,22 +13,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isthmus.cli._common import JsonFlag, console
+from isthmus.cli._group import verb_group
 
 if TYPE_CHECKING:
     from isthmus.runtime.links import RateTrace, ShapingProxy
+    from isthmus.runtime.links.netns import NamespaceLink
+
+_Trace = Annotated[
+    str,
+    typer.Option(help="Uplink rate: a trace file or a generator, as 'isthmus trace --help' lists them."),
+]
+_Downlink = Annotated[str | None, typer.Option(help="Downlink rate, likewise [default: no limit].")]
+_Delay = Annotated[str, typer.Option(help="Delay added one way, in each direction.")]
+_Events = Annotated[Path | None, typer.Option(help="Event log that takes the uplink's true rate.")]
 
 
-def command(
+def proxy(
     target: Annotated[str, typer.Option(help="HOST:PORT to forward to: the server.")],
     listen: Annotated[
         str, typer.Option(help="HOST:PORT to listen on; port 0 = any free one.")
     ] = "127.0.0.1:0",
-    trace: Annotated[
-        str, typer.Option(help="Uplink rate: a trace file, constant:RATE, step:RATE@DURATION,... or outage.")
-    ] = "outage",
-    downlink: Annotated[str | None, typer.Option(help="Downlink rate, likewise [default: no limit].")] = None,
-    delay: Annotated[str, typer.Option(help="Delay added one way, in each direction.")] = "10ms",
-    events: Annotated[Path | None, typer.Option(help="Event log that takes the uplink's true rate.")] = None,
+    trace: _Trace = "outage",
+    downlink: _Downlink = None,
+    delay: _Delay = "10ms",
+    events: _Events = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Stand between agent and server and shape the link after a trace, until SIGTERM or Ctrl-C.
@@ -44,18 +53,95 @@ def command(
     back = None if downlink is None else load_trace(downlink)
     delay_s = parse_duration_s(delay)
     log = None if events is None else EventLog(events, on_failed=_say_log_failed)
-    proxy = ShapingProxy(uplink, downlink=back, delay_s=delay_s, events=log)
+    shaping = ShapingProxy(uplink, downlink=back, delay_s=delay_s, events=log)
     try:
-        asyncio.run(_forward(proxy, listen_address, target_address, uplink, as_json=as_json))
+        asyncio.run(_forward(shaping, listen_address, target_address, uplink, as_json=as_json))
     finally:
         if log is not None:
             log.close()
-    up_bytes, down_bytes = proxy.delivered_bytes
+    up_bytes, down_bytes = shaping.delivered_bytes
     if as_json:
-        counts = {"connections": proxy.connections, "up_bytes": up_bytes, "down_bytes": down_bytes}
+        counts = {"connections": shaping.connections, "up_bytes": up_bytes, "down_bytes": down_bytes}
         _print(json.dumps({"event": "stopped", **counts}))
     else:
-        _print(f"stopped after {proxy.connections} connections: {up_bytes} bytes up, {down_bytes} down")
+        _print(f"stopped after {shaping.connections} connections: {up_bytes} bytes up, {down_bytes} down")
+
+
+def netns(
+    command: Annotated[
+        list[str],
+        typer.Argument(help="Program and arguments, after --; {host} stands for this host's address."),
+    ],
+    trace: _Trace = "outage",
+    downlink: _Downlink = None,
+    delay: _Delay = "10ms",
+    loss: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of packets lost, each direction.")
+    ] = 0.0,
+    queue_bytes: Annotated[
+        int, typer.Option("--queue-bytes", min=1500, help="Bytes that may wait in front of the link.")
+    ] = 128_000,
+    events: _Events = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a command in a network namespace whose only way out is the shaped link (root, Linux).
+
+    Real TCP end to end: loss and full queues are what it meets. The command reaches this host, and nothing
+    else, at the address that replaces {host} in its arguments and stands in ISTHMUS_LINK_HOST; let the
+    server listen there (`isthmus serve … --host 0.0.0.0 --insecure`). Counts come on standard error when the
+    command has ended; the exit code is the command's. Nothing remains, even if this process is killed.
+    """
+    from isthmus.runtime.events import EventLog
+    from isthmus.runtime.links import load_trace
+    from isthmus.runtime.links.netns import NamespaceLink
+    from isthmus.runtime.units import parse_duration_s
+
+    uplink = load_trace(trace)
+    back = None if downlink is None else load_trace(downlink)
+    delay_s = parse_duration_s(delay)
+    log = None if events is None else EventLog(events, on_failed=_say_log_failed)
+    try:
+        with NamespaceLink(
+            uplink, downlink=back, delay_s=delay_s, loss=loss, queue_bytes=queue_bytes, events=log
+        ) as link:
+            code = _run_inside(link, command)
+    finally:
+        if log is not None:
+            log.close()
+    _show_counts(link, code, as_json=as_json)
+    raise typer.Exit(code)
+
+
+def _run_inside(link: NamespaceLink, command: list[str]) -> int:
+    words = [word.replace("{host}", link.host) for word in command]
+    process = link.start(words, env={**os.environ, "ISTHMUS_LINK_HOST": link.host})
+    # The terminal's Ctrl-C reaches the command by itself; what is sent to us alone is passed on.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+    try:
+        while True:
+            try:
+                code: int = process.wait()
+                break
+            except KeyboardInterrupt:
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return code if code >= 0 else 128 - code
+
+
+def _show_counts(link: NamespaceLink, code: int, *, as_json: bool) -> None:
+    counts = {
+        name: {"bytes": way.delivered_bytes, "lost": way.lost, "dropped": way.dropped}
+        for name, way in (("up", link.up), ("down", link.down))
+    }
+    if as_json:
+        console.print_json(json.dumps({"event": "stopped", "backend": "netns", "exit_code": code, **counts}))
+        return
+    told = ", ".join(
+        f"{name} {way['bytes']} bytes ({way['lost']} packets lost, {way['dropped']} dropped)"
+        for name, way in counts.items()
+    )
+    console.print(f"netns link: {told}", markup=False, soft_wrap=True)
 
 
 async def _forward(
@@ -100,3 +186,10 @@ def _print(line: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # whoever started us is gone; forwarding and stopping go on without it
         sys.stdout = sys.stderr
+
+
+app = verb_group(
+    "proxy",
+    {"proxy": proxy, "netns": netns},
+    "Emulate a link between real processes. 'isthmus link --target HOST:PORT' means 'isthmus link proxy'.",
+)

@@ -14,9 +14,8 @@ from typing import Any
 from isthmus.runtime.errors import NetworkError
 from isthmus.runtime.events import EventLog, ShapeEvent
 from isthmus.runtime.links.forwarding import Direction, Side, room_bytes, shrink
+from isthmus.runtime.links.rate_log import logged_rates
 from isthmus.runtime.links.trace import RateTrace
-
-_SHAPE_EVENT_EVERY_S = 0.1
 
 
 class _ClientSide(Side):
@@ -182,19 +181,7 @@ async def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
 
 
 async def _log_rate(events: EventLog, trace: RateTrace, start_s: float) -> None:
-    """Write the trace's rate whenever it changes; changes that are closer together are averaged."""
     loop = asyncio.get_running_loop()
-    at_s, logged = 0.0, None
-    while True:
-        until_s = max(trace.next_change(at_s), at_s + _SHAPE_EVENT_EVERY_S)
-        if until_s == float("inf"):
-            rate = trace.rate_at(at_s)
-        else:
-            rate = trace.bytes_between(at_s, until_s) / (until_s - at_s)
-        if rate != logged:
-            events.write(ShapeEvent(at_s=start_s + at_s, rate_bytes_per_s=rate))
-            logged = rate
-        if until_s == float("inf"):
-            return
-        at_s = until_s
+    for at_s, rate in logged_rates(trace):
         await asyncio.sleep(max(0.0, start_s + at_s - loop.time()))
+        events.write(ShapeEvent(at_s=start_s + at_s, rate_bytes_per_s=rate))

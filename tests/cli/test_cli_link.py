@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -18,13 +19,26 @@ from isthmus.runtime.events import ShapeEvent, read_events
 @pytest.fixture
 def upper_server():
     """A TCP server on a thread that answers each message in capitals; its port."""
+    with _upper("127.0.0.1") as port:
+        yield port
+
+
+@pytest.fixture
+def upper_server_anywhere():
+    """The same on every address of this host."""
+    with _upper("0.0.0.0") as port:
+        yield port
+
+
+@contextlib.contextmanager
+def _upper(host):
 
     class Upper(socketserver.BaseRequestHandler):
         def handle(self):
             while data := self.request.recv(4096):
                 self.request.sendall(data.upper())
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Upper) as server:
+    with socketserver.ThreadingTCPServer((host, 0), Upper) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -114,3 +128,40 @@ def test_a_full_disk_is_said_once_and_forwarding_goes_on(upper_server):
         _, errors = process.communicate(timeout=10)
     assert process.returncode == 0
     assert errors == ("event log: /dev/full: No space left on device; forwarding goes on without it\n")
+
+
+@pytest.fixture
+def root_only():
+    from isthmus.runtime.errors import InputError
+    from isthmus.runtime.links.tun import check_supported
+
+    try:
+        check_supported()
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.netns
+@pytest.mark.usefixtures("root_only")
+def test_a_command_in_a_namespace_reaches_this_host_and_its_exit_code_is_ours(upper_server_anywhere, capfd):
+    script = (
+        "import os, socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5);"
+        "s.sendall(b'hello'); print(s.recv(9), sys.argv[1] == os.environ['ISTHMUS_LINK_HOST'])\n"
+        "try: socket.create_connection(('192.0.2.1', 9), 1)\n"
+        "except OSError: sys.exit(7)"
+    )
+    command = [sys.executable, "-c", script, "{host}", str(upper_server_anywhere)]
+    arguments = ["--trace", "constant:1MB", "--delay", "1ms", "--json", "--", *command]
+    assert run(["link", "netns", *arguments]) == 7
+    captured = capfd.readouterr()
+    assert captured.out == "b'HELLO' True\n"
+    counts = json.loads(captured.err)
+    assert (counts["backend"], counts["exit_code"], counts["up"]["lost"]) == ("netns", 7, 0)
+    assert counts["up"]["bytes"] > 5
+
+
+@pytest.mark.netns
+@pytest.mark.usefixtures("root_only")
+def test_a_program_that_is_none_is_one_line(capsys):
+    assert run(["link", "netns", "--", "/no/such/program"]) == 3
+    assert "error: /no/such/program: no such program" in capsys.readouterr().err
