@@ -47,6 +47,22 @@ def test_switching(bench: Any) -> None:
     )
 
 
+def test_cuts(bench: Any, tmp_path: Path) -> None:
+    result = bench("cuts", folder=tmp_path)
+    for ratios in result["ratios"].values():
+        assert ratios["valid_over_cuts"] == 1
+        assert ratios["worst_diff_over_target"] <= 1
+        # Outputs that do not depend on the input, or on what crosses, would agree as well.
+        assert ratios["change_by_input_over_target"] > 1000
+        assert ratios["swaps_noticed_over_tried"] == 1
+    assert any(figures["several_tensors"] for figures in _networks(result))
+    assert all(figures["swaps_tried"] > 0 for figures in _networks(result))
+
+
+def _networks(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [value for value in result["figures"].values() if isinstance(value, dict)]
+
+
 def test_accuracy(bench: Any, tiny_bundle: Path, image_file: str) -> None:
     figures = bench("accuracy", bundle=tiny_bundle, dataset=image_file)["figures"]
     assert figures["images"] == 48
