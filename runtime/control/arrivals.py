@@ -37,13 +37,17 @@ class Arrivals:
         self._last_s = -math.inf
         self._previous: tuple[float, bool, int] | None = None
         self._offsets: deque[float] = deque(maxlen=_PAIRS)
+        self._middle_s = math.inf
 
     @property
     def offset_s(self) -> float | None:
         """Seconds from sending to arrival of an empty frame on an idle link; None before any arrival."""
-        if self._floor_s is None:
-            return None
-        return min(self._floor_s, median(self._offsets)) if self._offsets else self._floor_s
+        return None if self._floor_s is None else min(self._floor_s, self._middle_s)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether some pair has told travel from transmission; until then every busy time is too short."""
+        return self._middle_s < math.inf
 
     def add(self, sent_s: float, arrival_s: float, nbytes: int) -> tuple[float, bool] | None:
         """Take note of `nbytes` sent at `sent_s` (our clock) that had arrived by `arrival_s` (its clock).
@@ -73,4 +77,5 @@ class Arrivals:
             determinant = nbytes * (not previous_waited) - previous_bytes * (not waited)
             if abs(determinant) > _LEVER * max(nbytes, previous_bytes):
                 self._offsets.append((previous_s * nbytes - seconds * previous_bytes) / determinant)
+                self._middle_s = median(self._offsets)
         self._previous = (seconds, waited, nbytes)

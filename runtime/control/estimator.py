@@ -11,7 +11,9 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from isthmus.runtime.control.arrivals import Arrivals
+from isthmus.runtime.control.arrivals import SHORTEST_BUSY_S, Arrivals
+from isthmus.runtime.control.blend import RateBlend
+from isthmus.runtime.control.residuals import Residuals
 from isthmus.runtime.control.types import LinkEstimate
 
 # Busy times below this are scheduling noise, not transmission: such a sample says "at least this rate".
@@ -21,9 +23,10 @@ _STALL_S = 0.3
 _STALL_FACTOR = 8.0
 # The oldest frame overdue by this much: the link is dead until something arrives.
 OUTAGE_S = 1.0
-# Errors beyond these do not help to predict: one far above the belief is a short busy time badly measured,
-# and to hope for its repetition fills the queue.
-_LOWEST_RESIDUAL, _HIGHEST_RESIDUAL = -1.5, 0.7
+# While nothing tells travel from transmission, a frame proves its bytes over the whole round trip; the link
+# is believed to be up to this much faster, so that a policy tries larger frames, and those tell.
+_HOPE = 2.0
+_SAMPLES = 8
 
 
 # What one message with a payload costs beyond it: about 70 bytes of names, id and budget, and 43 of gRPC and
@@ -33,51 +36,70 @@ DEFAULT_OVERHEAD_BYTES = 112
 
 @dataclass(slots=True)
 class _Sent:
+    """A frame in flight, and what was believed when it left.
+
+    Attributes:
+        ahead: Bytes that were in front of it on the link.
+        since_s: When the link began with those, or with the frame itself if there were none.
+        rate: The believed rate; None before any evidence.
+        rates: The same by each memory.
+    """
+
     sent_s: float
     nbytes: int
-    believed_rate: float | None
+    ahead: int
+    since_s: float
+    rate: float | None
+    rates: tuple[float, ...]
 
 
 class LinkEstimator:
     """Keeps the evidence and answers what it says at an instant.
 
-    The rate is the last deliveries' bytes over their busy time; a frame that is overdue lowers it at once,
-    to 0 after `OUTAGE_S`. A delivery that ends an outage tells when, not how fast: the rate is unknown again.
+    The rate is a blend of several memories of bytes over busy time (`blend`); a frame that is overdue lowers
+    it at once, to 0 after `OUTAGE_S`. A delivery that ends an outage tells when, not how fast: the rate is
+    unknown again. After the end of an outage the rate is known one frame, and so one round trip, after the
+    first answer.
     """
 
-    def __init__(
-        self, *, overhead_bytes: int = DEFAULT_OVERHEAD_BYTES, window: int = 6, residuals: int = 60
-    ) -> None:
+    def __init__(self, *, overhead_bytes: int = DEFAULT_OVERHEAD_BYTES, residuals: int = 200) -> None:
         """Start without evidence.
 
         Args:
             overhead_bytes: What the wire adds to each payload; add the IP and TCP headers on a real link.
-            window: Deliveries that make the rate.
-            residuals: Prediction errors kept.
+            residuals: Prediction errors kept. More of them predict better, up to minutes of frames; of 30,
+                60, 100 and 200 the last did best on the tuning traces of `isthmus bench adaptation`.
         """
         self._overhead_bytes = overhead_bytes
-        self._samples: deque[tuple[int, float]] = deque(maxlen=window)
-        self._residuals: deque[float] = deque(maxlen=residuals)
+        self._blend = RateBlend()
+        self._residuals = Residuals(residuals)
         self._connected = False
         self._waiting: dict[int, _Sent] = {}
+        self._waiting_bytes = 0
         self._last_sent_s: float | None = None
+        self._left_s = -math.inf
         self._forget_path()
 
     def on_connected(self, now_s: float) -> None:
         """Note that a stream to the server is open: a new path, of which nothing is known but past errors."""
         self._connected = True
-        self._waiting.clear()
+        self._forget_flight()
         self._forget_path()
 
     def on_disconnected(self, now_s: float) -> None:
         """Note that the stream is gone, and with it every frame in flight."""
         self._connected = False
-        self._waiting.clear()
+        self._forget_flight()
 
     def on_sent(self, frame: int, nbytes: int, now_s: float) -> None:
         """Note that `frame` was handed to the connection, `nbytes` of payload."""
-        believed = self._rate(now_s)
-        self._waiting[frame] = _Sent(now_s, max(1, nbytes + self._overhead_bytes), believed)
+        if frame in self._waiting:
+            self._waiting_bytes -= self._waiting.pop(frame).nbytes
+        wire_bytes = max(1, nbytes + self._overhead_bytes)
+        since_s = self._serving_since_s() if self._waiting else now_s
+        blend = self._blend
+        self._waiting[frame] = _Sent(now_s, wire_bytes, self._waiting_bytes, since_s, blend.rate, blend.rates)
+        self._waiting_bytes += wire_bytes
         self._last_sent_s = now_s
 
     def on_delivered(
@@ -94,84 +116,113 @@ class LinkEstimator:
         last = self._waiting.get(frame)
         if last is None:
             return
-        crossed = self._take_crossed(frame)
-        nbytes = sum(sent.nbytes for sent in crossed)
-        sent_s = crossed[0].sent_s
+        first, nbytes = self._take_crossed(frame)
         self._server_s, self._last_answer_s = server_s, now_s
-        busy = self._at_answer.add(sent_s, now_s - server_s, nbytes)
+        transit_s = now_s - server_s - first.sent_s
+        clock, arrival_s = self._at_answer, now_s - server_s
+        busy = clock.add(first.sent_s, arrival_s, nbytes)
         if server_received_ns is not None:
-            busy = self._at_server.add(sent_s, server_received_ns * 1e-9, nbytes) or busy
+            clock, arrival_s = self._at_server, server_received_ns * 1e-9
+            busy = clock.add(first.sent_s, arrival_s, nbytes) or busy
+        self._left_s = max(self._left_s, min(now_s, arrival_s - (clock.offset_s or 0.0)))
         # Of the first frame nothing separates transmission from travel: take it all as transmission.
-        busy_s, waited = busy or (max(_RESOLUTION_S, now_s - server_s - sent_s), False)
-        self._learn(nbytes, busy_s, waited, last.believed_rate)
+        busy_s, waited = busy or (max(_RESOLUTION_S, transit_s), False)
+        if busy is not None and not clock.resolved and not waited:
+            busy_s = max(busy_s, transit_s / _HOPE)
+        self._learn(last, nbytes, busy_s, waited, now_s)
 
     def estimate(self, now_s: float) -> LinkEstimate:
         """Return what is believed at `now_s`."""
-        rate = self._rate(now_s) if self._connected else 0.0
-        unanswered_bytes = sum(sent.nbytes for sent in self._waiting.values())
         rtt_s = self._rtt_s()
+        rate: float | None = 0.0
+        steady, ceiling, age_s, serving_s = self._blend.rate, math.inf, None, 0.0
+        if self._connected:
+            rate = steady
+        if self._waiting:
+            oldest = next(iter(self._waiting.values()))
+            age_s = max(0.0, now_s - oldest.sent_s)
+            serving_s = now_s - self._serving_since_s()
+            overdue_s = self._overdue_s(oldest, rtt_s or 0.0, now_s)
+            if overdue_s > 0:
+                ceiling = oldest.nbytes / overdue_s
+                rate = 0.0 if overdue_s > OUTAGE_S else None if rate is None else min(rate, ceiling)
         in_pipe_bytes = (rate or 0.0) * (rtt_s or 0.0)
-        oldest = next(iter(self._waiting.values()), None)
         return LinkEstimate(
             connected=self._connected,
             rate_bytes_per_s=rate,
             rtt_s=rtt_s,
-            backlog_bytes=max(0, round(unanswered_bytes - in_pipe_bytes)),
+            backlog_bytes=max(0, round(self._waiting_bytes - in_pipe_bytes)),
             in_flight=len(self._waiting),
-            oldest_age_s=None if oldest is None else max(0.0, now_s - oldest.sent_s),
-            residuals=tuple(self._residuals),
+            oldest_age_s=age_s,
+            residuals=self._residuals.ordered,
             idle_s=None if self._last_sent_s is None else max(0.0, now_s - self._last_sent_s),
             overhead_bytes=self._overhead_bytes,
+            steady_rate_bytes_per_s=steady,
+            ceiling_bytes_per_s=ceiling,
+            unanswered_bytes=self._waiting_bytes,
+            serving_s=serving_s,
+            delivered=self._delivered,
+            samples=tuple(self._samples),
         )
 
+    def _forget_flight(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
     def _forget_path(self) -> None:
-        self._samples.clear()
+        self._blend.forget()
+        self._samples: deque[float] = deque(maxlen=_SAMPLES)
+        self._delivered = 0
         self._at_server = Arrivals()
         self._at_answer = Arrivals()
+        self._left_s = -math.inf
         self._last_answer_s = -math.inf
         self._server_s = 0.0
 
-    def _take_crossed(self, frame: int) -> list[_Sent]:
-        """Remove `frame` and all sent before it: first in, first out, so they have crossed as well."""
-        crossed = []
-        for number in list(self._waiting):
-            crossed.append(self._waiting.pop(number))
+    def _take_crossed(self, frame: int) -> tuple[_Sent, int]:
+        """Remove `frame` and all sent before it: first in, first out, so they have crossed as well.
+
+        Returns:
+            The first of them, and the bytes of all.
+        """
+        first = next(iter(self._waiting.values()))
+        nbytes = 0
+        while self._waiting:
+            number = next(iter(self._waiting))
+            nbytes += self._waiting.pop(number).nbytes
             if number == frame:
                 break
-        return crossed
+        self._waiting_bytes -= nbytes
+        return first, nbytes
 
-    def _learn(self, nbytes: int, busy_s: float, waited: bool, believed_rate: float | None) -> None:
-        rate = self._base_rate()
+    def _serving_since_s(self) -> float:
+        """Return when the link began with the oldest frame: it was sent, and the one before had left."""
+        return max(self._left_s, next(iter(self._waiting.values())).sent_s)
+
+    def _learn(self, last: _Sent, nbytes: int, busy_s: float, waited: bool, now_s: float) -> None:
+        rate = self._blend.rate
         if rate is not None and not waited and max(busy_s, nbytes / rate) < _RESOLUTION_S:
             busy_s = min(busy_s, nbytes / rate)
-        if believed_rate:
-            error = math.log(nbytes / busy_s / believed_rate)
-            self._residuals.append(min(_HIGHEST_RESIDUAL, max(_LOWEST_RESIDUAL, error)))
-        if rate is not None and busy_s > _STALL_S and nbytes / busy_s * _STALL_FACTOR < rate:
-            self._samples.clear()
-        else:
-            self._samples.append((nbytes, busy_s))
+        observed = nbytes / busy_s
+        if last.rate is not None:
+            self._blend.score(last.rates, observed)
+            # What a policy predicts is when a frame has left, behind all that waits before it. The rate over
+            # that whole time errs less than a single frame's, but neighbours share it: half of each.
+            drained = (last.ahead + last.nbytes) / max(SHORTEST_BUSY_S, self._left_s - last.since_s)
+            self._residuals.add(0.5 * (math.log(observed / last.rate) + math.log(drained / last.rate)))
+        if rate is not None and busy_s > _STALL_S and observed * _STALL_FACTOR < rate:
+            self._blend.forget()
+            return
+        self._delivered += 1
+        self._samples.append(observed)
+        self._blend.add(nbytes, busy_s, now_s)
 
     def _rtt_s(self) -> float | None:
         offset_s = self._at_answer.offset_s
         return None if offset_s is None else max(0.0, offset_s)
 
-    def _base_rate(self) -> float | None:
-        if not self._samples:
-            return None
-        return sum(nbytes for nbytes, _ in self._samples) / sum(busy_s for _, busy_s in self._samples)
-
-    def _rate(self, now_s: float) -> float | None:
-        """Return the rate, lowered as far as the oldest frame's silence demands."""
-        rate = self._base_rate()
-        oldest = next(iter(self._waiting.values()), None)
-        if oldest is None:
-            return rate
-        expected_s = oldest.sent_s + (self._rtt_s() or 0.0) + self._server_s
+    def _overdue_s(self, oldest: _Sent, rtt_s: float, now_s: float) -> float:
+        """Return how long the link has certainly been at the oldest frame, as far as an answer would show."""
+        expected_s = oldest.sent_s + rtt_s + self._server_s
         # The link cannot have begun with it before it was done with the frame before.
-        overdue_s = now_s - max(expected_s, self._last_answer_s)
-        if overdue_s > OUTAGE_S:
-            return 0.0
-        if rate is None or overdue_s <= 0:
-            return rate
-        return min(rate, oldest.nbytes / overdue_s)
+        return now_s - max(expected_s, self._last_answer_s)

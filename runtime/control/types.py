@@ -5,6 +5,7 @@ Knows no clock, socket or model: simulator and live agent fill in the same facts
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -26,9 +27,17 @@ class LinkEstimate:
         backlog_bytes: Bytes that still wait in front of the next frame.
         in_flight: Frames sent and not yet answered.
         oldest_age_s: Seconds since the oldest of them was sent; None if there is none.
-        residuals: ln(observed / believed rate) of past deliveries: how wrong the belief has been.
+        residuals: ln(observed / believed rate) of past deliveries, in rising order: how wrong the belief has
+            been.
         idle_s: Seconds since the last send; None before the first.
         overhead_bytes: What the wire adds to every payload.
+        steady_rate_bytes_per_s: The rate by deliveries alone, before `rate_bytes_per_s` was lowered because
+            the oldest frame is overdue; the residuals refer to it. None: the same.
+        ceiling_bytes_per_s: What the silence since then proves: the link has been no faster than this.
+        unanswered_bytes: Bytes sent and not known to have left the link; None: `backlog_bytes`, as of now.
+        serving_s: Seconds the link has been at them.
+        delivered: How many deliveries were measured since the connection was made.
+        samples: Bytes per second of the last of them, newest last.
     """
 
     connected: bool
@@ -40,6 +49,12 @@ class LinkEstimate:
     residuals: tuple[float, ...]
     idle_s: float | None
     overhead_bytes: int = 0
+    steady_rate_bytes_per_s: float | None = None
+    ceiling_bytes_per_s: float = math.inf
+    unanswered_bytes: int | None = None
+    serving_s: float = 0.0
+    delivered: int = 0
+    samples: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +67,10 @@ class DeviceState:
         local_s: An image through the whole network on the device; None if the bundle carries none.
         encode_s: Encoding a latent into a payload.
         server_s: Queueing, decoding and the tail on the server.
+        server_load: Share of its time in which the server's tail computes, in [0, 1]; None: unknown.
+        interval_s: Seconds from capture to capture; None: as often as the policy is asked.
+        transmit_j_per_byte: Joules that the device's radio takes for a byte on the wire, where they are
+        known.
     """
 
     head_s: Mapping[int, float]
@@ -59,6 +78,9 @@ class DeviceState:
     local_s: float | None
     encode_s: float
     server_s: float
+    server_load: float | None = None
+    interval_s: float | None = None
+    transmit_j_per_byte: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
