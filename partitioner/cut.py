@@ -19,8 +19,9 @@ from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from isthmus.partitioner.model import Network
 from isthmus.partitioner.onnx_file import MAX_BYTES, one_line
+from isthmus.partitioner.onnx_writer import write_model
 from isthmus.partitioner.subgraphs import bodies, makes, reads
-from isthmus.partitioner.weights import without_external, write_model
+from isthmus.partitioner.weights import outline
 from isthmus.runtime.errors import InputError, PlanError
 
 # What ONNX Runtime's Python interface and a payload can both hold.
@@ -151,7 +152,7 @@ def _half(
     graph.value_info.extend(declared[name] for name in sorted(inner) if name in declared)
     _strip(graph)
     try:
-        onnx.checker.check_model(without_external(half), full_check=True)
+        onnx.checker.check_model(outline(half), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         cut = ", ".join(inputs if role == "tail" else outputs)
         raise PlanError(f"{network.name}: the {role} cut at {cut} is not valid: {one_line(error)}") from None

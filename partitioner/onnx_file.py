@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto
 
 from isthmus.partitioner.subgraphs import makes, reads
-from isthmus.partitioner.weights import check_external, data_files, without_external
+from isthmus.partitioner.weights import check_external, check_inline, data_files, outline
 from isthmus.runtime.errors import InputError
 
 # Above this protobuf cannot hand a model over in memory.
@@ -48,8 +48,9 @@ def read_onnx(file: Path) -> OnnxFile:
     """
     model = _parse(file)
     check_external(model, file)
+    check_inline(model, file)
     require_sound(model.graph, str(file))
-    sound = without_external(model)
+    sound = outline(model)
     sort_nodes(sound.graph, str(file))
     # The checker wants a shape of every output; ONNX Runtime does without, and inference will find it.
     stated = [value for value in model.graph.output if value.type.tensor_type.HasField("shape")]

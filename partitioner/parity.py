@@ -7,6 +7,7 @@ comparison.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,38 @@ class Parity:
     feeds: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What the whole network answers: `answers[i]` to `feeds[i]`."""
+
+    feeds: tuple[Feed, ...]
+    answers: tuple[Feed, ...]
+
+
+def run_whole(network: Network, *, real: Sequence[Feed] = (), seed: int = 0) -> Reference:
+    """Run the untouched network on two random inputs, those in `real`, and another batch if it takes one.
+
+    Args:
+        network: The network.
+        real: Further inputs, by name.
+        seed: For the random inputs.
+
+    Raises:
+        InputError: If ONNX Runtime cannot run it on one of the first.
+    """
+    whole = open_session(network.original, network.name, session_options(1), folder=network.folder)
+    rng = np.random.default_rng(seed)
+    feeds = [*(random_feed(_inputs(network), rng) for _ in range(2)), *real]
+    answers = [run(whole, feed, network.name) for feed in feeds]
+    if network.dynamic_batch:
+        feed = random_feed(_inputs(network, batch=OTHER_BATCH), rng)
+        # Some networks declare a dynamic batch and yet take none but one sample.
+        with contextlib.suppress(InputError):
+            answers.append(run(whole, feed, network.name))
+            feeds.append(feed)
+    return Reference(feeds=tuple(feeds), answers=tuple(answers))
+
+
 def check_parity(
     network: Network,
     halves: Halves,
@@ -50,6 +83,7 @@ def check_parity(
     real: Sequence[Feed] = (),
     tolerance: float = PARITY_TOLERANCE,
     seed: int = 0,
+    reference: Reference | None = None,
 ) -> Parity:
     """Compare tail(head(x)) with the untouched network on random inputs and on those in `real`.
 
@@ -60,44 +94,34 @@ def check_parity(
         tolerance: Largest relative difference that is accepted; raised to 16 units in the last place of the
             coarsest float type that crosses or is answered (1.6e-2 for float16).
         seed: For the random inputs.
+        reference: What `run_whole` returned, to compare many cuts with one; `real` and `seed` are its then.
 
     Raises:
         GateError: If outputs hardly depend on the input, are not finite, or differ by more than `tolerance`.
         InputError: If ONNX Runtime cannot run the network or a half.
     """
     where = f"{network.name} cut at {', '.join(halves.frontier)}"
+    reference = reference or run_whole(network, real=real, seed=seed)
+    rounding = _rounding(network, halves)
+    behind = [value.name for value in halves.tail.graph.output]
+    _refuse_degenerate(reference.answers, behind, max(PARITY_TOLERANCE, rounding), network.name)
     options = session_options(1)
-    whole = open_session(network.original, network.name, options, folder=network.folder)
     head, tail = (
         open_session(half, where, options, folder=halves.folder) for half in (halves.head, halves.tail)
     )
-    rng = np.random.default_rng(seed)
-    feeds = [*(random_feed(_inputs(network), rng) for _ in range(2)), *real]
-    answers = [run(whole, feed, network.name) for feed in feeds]
-    behind = {value.name for value in halves.tail.graph.output}
-    rounding = _rounding(network, halves)
-    tolerance = max(tolerance, rounding)
-    _refuse_degenerate(answers, behind, max(PARITY_TOLERANCE, rounding), network.name)
-    if network.dynamic_batch:
-        feed = random_feed(_inputs(network, batch=OTHER_BATCH), rng)
-        try:
-            answers.append(run(whole, feed, network.name))
-            feeds.append(feed)
-        except InputError:
-            pass  # it declares a dynamic batch, yet takes none but one sample
     worst_abs = worst_rel = 0.0
-    for feed, answer in zip(feeds, answers, strict=True):
+    for feed, answer in zip(reference.feeds, reference.answers, strict=True):
         made = run(head, feed, where)
         joined = {**made, **run(tail, {**feed, **made}, where)}
         for name, expected in answer.items():
             absolute, relative = _difference(expected, joined[name], f"{where}: output {name!r}")
             worst_abs, worst_rel = max(worst_abs, absolute), max(worst_rel, relative)
-    if worst_rel > tolerance:
+    if worst_rel > max(tolerance, rounding):
         raise GateError(
             f"{where}: head and tail differ from the whole by {worst_rel:.2g} of the largest output, "
-            f"more than {tolerance:.2g}; do not use this cut"
+            f"more than {max(tolerance, rounding):.2g}; do not use this cut"
         )
-    return Parity(max_abs_diff=worst_abs, max_rel_diff=worst_rel, feeds=len(feeds))
+    return Parity(max_abs_diff=worst_abs, max_rel_diff=worst_rel, feeds=len(reference.feeds))
 
 
 def _inputs(network: Network, *, batch: int = 1) -> list[Any]:
@@ -112,7 +136,7 @@ def _rounding(network: Network, halves: Halves) -> float:
     return max((_LAST_DIGITS * float(np.finfo(kind).eps) for kind in floats), default=0.0)
 
 
-def _refuse_degenerate(answers: Sequence[Feed], behind: set[str], tolerance: float, name: str) -> None:
+def _refuse_degenerate(answers: Sequence[Feed], behind: Sequence[str], tolerance: float, name: str) -> None:
     """Refuse answers of the tail that different inputs hardly change: a wrong tail could give them too."""
     first = answers[0]
     for other in answers[1:]:

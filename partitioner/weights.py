@@ -10,21 +10,18 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from isthmus.partitioner.subgraphs import bodies
 from isthmus.runtime.errors import InputError
 
-# The ONNX IR recommends whole pages, so that a runtime can map the file.
-_PAGE = 4096
 _CHUNK = 1 << 22
 # Shape arithmetic needs the values of small tensors; reading them costs nothing.
-_SMALL_BYTES = 1 << 16
+SMALL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +129,24 @@ def check_external(model: ModelProto, file: Path) -> None:
             )
 
 
+def check_inline(model: ModelProto, file: Path) -> None:
+    """Check that the weights inside `model` are as long as their shapes say.
+
+    Raises:
+        InputError: If one is not; names it.
+    """
+    for tensor in model.graph.initializer:
+        needed = stored_bytes(tensor)
+        if tensor.HasField("raw_data") and not is_external(tensor) and len(tensor.raw_data) != needed:
+            raise InputError(
+                f"{file}: initialiser {tensor.name!r} has {len(tensor.raw_data)} bytes, its shape "
+                f"{list(tensor.dims)} takes {needed}; export it again"
+            )
+
+
 def load_small(model: ModelProto, folder: Path) -> None:
     """Bring into `model` what analysis needs: small weights, and all inside nodes."""
-    small = (tensor for tensor in model.graph.initializer if stored_bytes(tensor) <= _SMALL_BYTES)
+    small = (tensor for tensor in model.graph.initializer if stored_bytes(tensor) <= SMALL_BYTES)
     for tensor in itertools.chain(small, inner_tensors(model.graph)):
         if is_external(tensor):
             bring_in(tensor, folder)
@@ -164,70 +176,26 @@ def read_range(place: Range, folder: Path) -> Iterator[bytes]:
             yield piece
 
 
-def without_external(model: ModelProto) -> ModelProto:
-    """Return a copy of `model` that declares its external weights as inputs, for ONNX's checker."""
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    graph = copy.graph
-    inline = [tensor for tensor in model.graph.initializer if not is_external(tensor)]
-    declared = {value.name for value in graph.input}
-    graph.input.extend(
-        helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-        for tensor in model.graph.initializer
-        if is_external(tensor) and tensor.name not in declared
-    )
-    del graph.initializer[:]
-    graph.initializer.extend(inline)
-    return copy
+def outline(model: ModelProto) -> ModelProto:
+    """Return a copy of `model` for ONNX's checker: it declares all but the small weights as inputs.
 
-
-def full_bytes(model: ModelProto) -> int:
-    """Return the bytes of `model` with all its weights inside."""
-    outside = sum(stored_bytes(tensor) for tensor in model.graph.initializer if is_external(tensor))
-    return model.ByteSize() + outside
-
-
-def write_model(model: ModelProto, path: Path, folder: Path, *, largest_bytes: int) -> None:
-    """Write `model` to `path`; above `largest_bytes` with its weights in `path` + `.data`.
-
-    Args:
-        model: The model; it is not altered.
-        path: Where to.
-        folder: Where its own external weights are.
-        largest_bytes: The most that one file may hold.
-
-    Raises:
-        InputError: If a file of weights has become shorter.
-        OSError: If a file cannot be written.
+    The checker takes a model as bytes, and to hand it all weights would cost more than all else together.
     """
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    data = path.with_name(path.name + ".data")
-    if full_bytes(model) <= largest_bytes:
-        for tensor in copy.graph.initializer:
-            if is_external(tensor):
-                bring_in(tensor, folder)
-        data.unlink(missing_ok=True)
-    else:
-        with data.open("wb") as target:
-            for tensor in copy.graph.initializer:
-                if stored_bytes(tensor) > _SMALL_BYTES:
-                    _move_out(tensor, folder, target, data.name)
-    path.write_bytes(copy.SerializeToString())
-
-
-def _move_out(tensor: TensorProto, folder: Path, target: BinaryIO, location: str) -> None:
-    """Append the values of `tensor` to `target` on a page of their own, and leave a reference in it."""
-    if is_external(tensor):
-        pieces: Iterable[bytes] = read_range(external_range(tensor), folder)
-    else:
-        values = numpy_helper.from_array(numpy_helper.to_array(tensor))  # they may stand in a typed field
-        pieces = [values.raw_data]
-    offset = -(-target.tell() // _PAGE) * _PAGE
-    target.seek(offset)
-    target.writelines(pieces)
-    reference = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-    reference.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", offset), ("length", target.tell() - offset)):
-        reference.external_data.add(key=key, value=str(value))
-    tensor.CopyFrom(reference)
+    copy = ModelProto(ir_version=model.ir_version)
+    copy.opset_import.extend(model.opset_import)
+    copy.functions.extend(model.functions)
+    graph = copy.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.value_info.extend(model.graph.value_info)
+    declared = {value.name for value in graph.input}
+    for tensor in model.graph.initializer:
+        if not is_external(tensor) and stored_bytes(tensor) <= SMALL_BYTES:
+            graph.initializer.append(tensor)
+        elif tensor.name not in declared:
+            graph.input.append(
+                helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
+    return copy
