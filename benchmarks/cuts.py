@@ -32,11 +32,11 @@ import onnx
 from _networks import CACHE, YOLOX, has_network, network_file, real_inputs
 
 from isthmus.partitioner.cut import Halves, extract_at
-from isthmus.partitioner.execution import Feed, open_session, random_feed, session_options
+from isthmus.partitioner.execution import Feed, open_session, session_options
 from isthmus.partitioner.execution import run as infer
 from isthmus.partitioner.graph import FlowGraph
 from isthmus.partitioner.model import Network, load_network
-from isthmus.partitioner.parity import PARITY_TOLERANCE, check_parity
+from isthmus.partitioner.parity import PARITY_TOLERANCE, Reference, check_parity, run_whole
 from isthmus.runtime.errors import GateError, InputError, PlanError
 
 NETWORKS = ("resnet50", "densenet121", "mobilenet-v3-large", "efficientnet-b0", "vit-b16", YOLOX)
@@ -97,16 +97,14 @@ def _measure(name: str, network: Network, count: int, seed: int) -> tuple[dict[s
     rng = np.random.default_rng(seed)
     (entry,) = network.graph.inputs
     real = [{entry: pixels} for pixels in real_inputs(name, REAL)]
-    inputs = [network.shapes.fact(entry)]
-    pair = [random_feed(inputs, rng), real[0] if real else random_feed(inputs, rng)]
-    whole = open_session(network.original, name, session_options(1), folder=network.folder)
-    answers = [infer(whole, feed, name) for feed in pair]
-    del whole
+    # Two random inputs come first, then the real ones.
+    reference = run_whole(network, real=real, seed=seed)
+    other = 2 if real else 1
     results, failures = [], []
     started = time.perf_counter()
     for nodes in random_heads(network.graph, count, rng):
         try:
-            results.append(_try(network, nodes, pair, answers[0], real, rng))
+            results.append(_try(network, nodes, reference, other, rng))
         except (PlanError, GateError, InputError) as error:
             failures.append(str(error))
     if not results:
@@ -118,7 +116,8 @@ def _measure(name: str, network: Network, count: int, seed: int) -> tuple[dict[s
         "valid": len(results),
         "failures": failures,
         "real_inputs": len(real),
-        "change_by_input": _change(answers[0], answers[1]),
+        "inputs": len(reference.feeds),
+        "change_by_input": _change(reference.answers[0], reference.answers[other]),
         "total_s": time.perf_counter() - started,
     }
     worst = figures["max_rel_diff"]["max"]
@@ -131,26 +130,21 @@ def _measure(name: str, network: Network, count: int, seed: int) -> tuple[dict[s
 
 
 def _try(
-    network: Network,
-    nodes: frozenset[str],
-    pair: Sequence[Feed],
-    answer: Feed,
-    real: Sequence[Feed],
-    rng: np.random.Generator,
+    network: Network, nodes: frozenset[str], reference: Reference, other: int, rng: np.random.Generator
 ) -> Result:
     started = time.perf_counter()
     halves = extract_at(network, nodes)
     extract_s = time.perf_counter() - started
     for half in (halves.head, halves.tail):
         _check(network, half)
-    parity = check_parity(network, halves, real=real, tolerance=math.inf)
+    parity = check_parity(network, halves, tolerance=math.inf, reference=reference)
     facts = [network.graph.tensors[tensor] for tensor in halves.frontier]
     return Result(
         frontier=len(facts),
         integers=sum(not np.issubdtype(np.dtype(fact.dtype), np.floating) for fact in facts),
         payload_bytes=sum(fact.nbytes or 0 for fact in facts),
         max_rel_diff=parity.max_rel_diff,
-        change_by_swap=_swap(network, halves, pair, answer, rng),
+        change_by_swap=_swap(network, halves, reference, other, rng),
         extract_s=extract_s,
     )
 
@@ -167,9 +161,10 @@ def _check(network: Network, half: onnx.ModelProto) -> None:
 
 
 def _swap(
-    network: Network, halves: Halves, pair: Sequence[Feed], answer: Feed, rng: np.random.Generator
+    network: Network, halves: Halves, reference: Reference, other: int, rng: np.random.Generator
 ) -> float | None:
-    """Return how much the tail's answer changes when one float that crosses comes from another input."""
+    """Return how much the answer changes when one float that crosses comes from the input `other`."""
+    pair = (reference.feeds[0], reference.feeds[other])
     options = session_options(1)
     head = open_session(halves.head, network.name, options, folder=halves.folder)
     ours, others = ({**feed, **infer(head, feed, network.name)} for feed in pair)
@@ -184,7 +179,7 @@ def _swap(
     swapped = str(rng.choice(floats))
     tail = open_session(halves.tail, network.name, options, folder=halves.folder)
     found = infer(tail, {**ours, swapped: others[swapped]}, network.name)
-    return _change({name: answer[name] for name in found}, found)
+    return _change({name: reference.answers[0][name] for name in found}, found)
 
 
 def _change(expected: Feed, found: Feed) -> float:
