@@ -34,7 +34,7 @@ class Columns:
             smaller one gains nothing.
         exits: Accuracy of the early exit behind the point's head; None without one.
         local: Accuracy of the whole network on the device; None without it.
-        by_size: Indices by rising bytes, of equals the more useful first.
+        by_size: Indices by rising bytes, of equals the more useful first, then the quicker head.
     """
 
     def __init__(self, table: PointTable) -> None:
@@ -46,7 +46,10 @@ class Columns:
         exits = {answer.width_index: answer.utility for answer in table.exits}
         self.exits = [exits.get(width) for width in self.widths]
         self.local = None if table.local is None else table.local.utility
-        self.by_size = sorted(range(len(self.points)), key=lambda i: (self.nbytes[i], -self.utility[i]))
+        heads_s = [record.head_s for record in table.records]
+        self.by_size = sorted(
+            range(len(self.points)), key=lambda i: (self.nbytes[i], -self.utility[i], heads_s[i])
+        )
 
 
 class FrameWorth:
