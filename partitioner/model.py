@@ -157,9 +157,7 @@ def _require_numbers(value: ValueInfoProto, name: str) -> None:
     tensor, kind = value.type.tensor_type, value.type.WhichOneof("value")
     if kind != "tensor_type":
         label = "value" if kind is None else kind.removesuffix("_type").replace("_", " ")
-        raise InputError(f"{name}: input {value.name!r} is a {label}; export it with tensors as inputs")
-    if not tensor.HasField("shape"):
-        raise InputError(f"{name}: input {value.name!r} is of unknown rank; export it with a fixed shape")
+        raise InputError(f"{name}: input {value.name!r} is of type {label}; export it with tensors as inputs")
     if tensor.elem_type not in _NUMBERS:
         label = TensorProto.DataType.Name(tensor.elem_type).lower()
         raise InputError(
@@ -190,7 +188,9 @@ def _refuse_outputs(proto: ModelProto, shapes: ShapeTable, name: str) -> None:
     """Refuse outputs that are no tensors: there is no comparing and no sending them."""
     for value in proto.graph.output:
         if kind := shapes.kinds.get(value.name):
-            raise InputError(f"{name}: output {value.name!r} is a {kind}; export it with tensors as outputs")
+            raise InputError(
+                f"{name}: output {value.name!r} is of type {kind}; export it with tensors as outputs"
+            )
 
 
 def _flow(proto: ModelProto, inputs: Mapping[str, ValueInfoProto], shapes: ShapeTable) -> FlowGraph:

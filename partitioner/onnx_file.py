@@ -50,6 +50,9 @@ def read_onnx(file: Path) -> OnnxFile:
     check_external(model, file)
     check_inline(model, file)
     require_sound(model.graph, str(file))
+    for value in model.graph.input:
+        if value.type.WhichOneof("value") == "tensor_type" and not value.type.tensor_type.HasField("shape"):
+            raise InputError(f"{file}: input {value.name!r} is of unknown rank; export it with a fixed shape")
     sound = outline(model)
     sort_nodes(sound.graph, str(file))
     # The checker wants a shape of every output; ONNX Runtime does without, and inference will find it.

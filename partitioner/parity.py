@@ -104,7 +104,7 @@ def check_parity(
     reference = reference or run_whole(network, real=real, seed=seed)
     rounding = _rounding(network, halves)
     behind = [value.name for value in halves.tail.graph.output]
-    _refuse_degenerate(reference.answers, behind, max(PARITY_TOLERANCE, rounding), network.name)
+    _refuse_degenerate(reference, behind, max(PARITY_TOLERANCE, rounding), network.name)
     options = session_options(1)
     head, tail = (
         open_session(half, where, options, folder=halves.folder) for half in (halves.head, halves.tail)
@@ -136,14 +136,18 @@ def _rounding(network: Network, halves: Halves) -> float:
     return max((_LAST_DIGITS * float(np.finfo(kind).eps) for kind in floats), default=0.0)
 
 
-def _refuse_degenerate(answers: Sequence[Feed], behind: Sequence[str], tolerance: float, name: str) -> None:
+def _refuse_degenerate(reference: Reference, behind: Sequence[str], tolerance: float, name: str) -> None:
     """Refuse answers of the tail that different inputs hardly change: a wrong tail could give them too."""
-    first = answers[0]
-    for other in answers[1:]:
+    first, *others = zip(reference.feeds, reference.answers, strict=True)
+    for feed, answer in others:
+        if any(feed[key].shape != first[0][key].shape for key in first[0]):
+            continue  # another batch: its answers differ in shape if in nothing else
         for output in behind:
-            if first[output].shape != other[output].shape:
-                return
-            if _difference(first[output], other[output], f"{name}: output {output!r}")[1] > tolerance:
+            one, other = first[1][output], answer[output]
+            if (
+                one.shape != other.shape
+                or _difference(one, other, f"{name}: output {output!r}")[1] > tolerance
+            ):
                 return
     raise GateError(
         f"{name}: its outputs are the same for different inputs, so parity would prove nothing; "
