@@ -24,7 +24,7 @@ from isthmus.device_agents.guard import Guard
 from isthmus.device_agents.ledger import Ledger, Observer
 from isthmus.device_agents.notify import ServiceManager
 from isthmus.device_agents.pipeline import Pipeline
-from isthmus.device_agents.results import Outbox, Result, make_result, open_sink
+from isthmus.device_agents.results import Handout, Result
 from isthmus.device_agents.sources import FrameSource
 from isthmus.device_agents.stating import make_status
 from isthmus.device_agents.status import AgentStatus
@@ -74,6 +74,10 @@ class AgentRun:
         observer: Who watches.
         on_result: Takes the result of every frame, on the event loop's thread, and must not take long.
 
+    Attributes:
+        bundle: What it runs.
+        was_connected: Set when a server was connected for the first time.
+
     Raises:
         InputError: If the policy, the codec or where results go does not fit.
         BundleError: If the bundle's tables cannot be verified.
@@ -92,16 +96,16 @@ class AgentRun:
         observer: Observer,
         on_result: Callable[[Result], None] | None = None,
     ) -> None:
-        self._config, self._bundle, self._bank, self._source = config, bundle, bank, source
-        self._observer, self._on_result = observer, on_result
+        self._config, self.bundle, self._bank, self._source = config, bundle, bank, source
+        self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._crew = Crew()
-        self._settled, self._stopped = asyncio.Event(), asyncio.Event()
+        self._settled, self._stopped, self.was_connected = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._capturing: asyncio.Task[None] | None = None
         self._noted, self._hurried = "", False
         policy = self._make_policy(bundle.points)
-        self._outbox = (
-            Outbox(open_sink(config.results), note=self._note_from_thread) if config.results else None
+        self._handout = Handout(
+            bundle.manifest.labels, target=config.results, callback=on_result, note=self._note_from_thread
         )
         self._session = Session(deadline_s=config.deadline_s, queue_limit=config.queue_limit)
         self._ledger = Ledger(config, bundle, log=log, observer=observer)
@@ -163,7 +167,7 @@ class AgentRun:
             connections=self._flight.connections,
             reconnects=self._flight.reconnects,
             events_lost=self._ledger.events_lost,
-            results_lost=self._outbox.lost if self._outbox else 0,
+            results_lost=self._handout.lost,
         )
 
     def push(self, image_hwc: NDArray[np.uint8], truth: int | None = None) -> int:
@@ -197,8 +201,9 @@ class AgentRun:
 
     def on_form(self, *, as_payload: bool) -> None:
         """See `FlightOwner`."""
-        points = self._bundle.points if as_payload else plain_points(self._bundle)
+        points = self.bundle.points if as_payload else plain_points(self.bundle)
         self._pipeline.policy = self._make_policy(points)
+        self.was_connected.set()
 
     def note(self, text: str) -> None:
         """See `FlightOwner`."""
@@ -256,12 +261,7 @@ class AgentRun:
 
     def _on_end(self, event: FrameEvent, scores_c: NDArray[np.float32] | None = None) -> None:
         self._ledger.frame(event)
-        if self._outbox is not None or self._on_result is not None:
-            result = make_result(event, scores_c, self._bundle.manifest.labels)
-            if self._outbox is not None:
-                self._outbox.put(result)
-            if self._on_result is not None:
-                self._on_result(result)
+        self._handout.give(event, scores_c)
         if self._session.open_frames == 0:
             self._settled.set()
 
@@ -271,14 +271,14 @@ class AgentRun:
     def _status(self, thermal: ThermalReading, state: str = "running") -> AgentStatus:
         return make_status(
             config=self._config,
-            bundle=self._bundle,
+            bundle=self.bundle,
             bank=self._bank,
             ledger=self._ledger,
             flight=self._flight,
             policy=self._pipeline.policy.name,
             thermal=thermal,
             open_frames=self._session.open_frames,
-            results_lost=self._outbox.lost if self._outbox else 0,
+            results_lost=self._handout.lost,
             last_note=self._noted,
             state=state,
         )
@@ -295,6 +295,5 @@ class AgentRun:
             self._on_end(event)
         self._ledger.link(self._flight.estimate(now_s), now_s, server=self._flight.server)
         self._ledger.end(now_s, self._session, reconnects=self._flight.reconnects)
-        if self._outbox is not None:
-            self._outbox.close()
+        self._handout.close()
         self._vitals.write(self._status(self._vitals.reading, state="ended"))

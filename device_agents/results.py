@@ -205,3 +205,49 @@ def open_sink(target: str) -> ResultSink:
     if "://" in target:
         raise InputError(f"results {target!r}: give -, a file, or mqtt://HOST:PORT/TOPIC")
     return LineSink(target)
+
+
+class Handout:
+    """Hands the results of one run to everyone who wants them; makes none if nobody does.
+
+    Args:
+        labels: The bundle's.
+        target: What `open_sink` takes; None: nothing is written.
+        callback: Called with every result; None: nobody.
+        note: See `Outbox`.
+
+    Raises:
+        See `open_sink`.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        *,
+        target: str | None,
+        callback: Callable[[Result], None] | None,
+        note: Callable[[str], None],
+    ) -> None:
+        self._labels = labels
+        self._outbox = None if target is None else Outbox(open_sink(target), note=note)
+        self._callback = callback
+
+    @property
+    def lost(self) -> int:
+        """Results that could not be written."""
+        return 0 if self._outbox is None else self._outbox.lost
+
+    def give(self, event: FrameEvent, scores_c: NDArray[np.float32] | None) -> None:
+        """Hand out the result of a frame that has just ended; see `make_result`."""
+        if self._outbox is None and self._callback is None:
+            return
+        result = make_result(event, scores_c, self._labels)
+        if self._outbox is not None:
+            self._outbox.put(result)
+        if self._callback is not None:
+            self._callback(result)
+
+    def close(self) -> None:
+        """Write what waits; see `Outbox.close`."""
+        if self._outbox is not None:
+            self._outbox.close()

@@ -16,8 +16,10 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0.0.0"
 
 _PUBLIC = {
+    "Agent": "isthmus.device_agents.api",
     "Bundle": "isthmus.runtime.bundle",
     "OperatingPoint": "isthmus.runtime.bundle",
+    "Result": "isthmus.device_agents.results",
     "load_bundle": "isthmus.runtime.bundle",
     "load_dataset": "isthmus.runtime.datasets",
     "partition": "isthmus.partitioner.api",
@@ -25,8 +27,10 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Agent",
     "Bundle",
     "OperatingPoint",
+    "Result",
     "__version__",
     "load_bundle",
     "load_dataset",
