@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from isthmus.partitioner.facts import TensorFact
+from isthmus.partitioner.providers import CPU
+from isthmus.partitioner.weights import is_external
 from isthmus.runtime.errors import InputError
 
 Feed = dict[str, NDArray[Any]]
 
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 # One sample of a contender lasts at least this long, or the clock and the call would be measured as well.
 _SAMPLE_S = 0.002
 _MIN_ROUNDS, _MAX_ROUNDS = 9, 200
@@ -73,29 +76,49 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
 
 
 def open_session(
-    model: ModelProto, name: str, options: onnxruntime.SessionOptions, *, folder: Path | None = None
+    model: ModelProto,
+    name: str,
+    options: onnxruntime.SessionOptions,
+    *,
+    folder: Path | None = None,
+    providers: tuple[str, ...] = CPU,
 ) -> onnxruntime.InferenceSession:
-    """Return a CPU session of `model`, called `name` in errors.
+    """Return a session of `model`, called `name` in errors.
 
     Args:
         model: The model; external weights are references, which ONNX Runtime follows itself.
         name: What to call it.
         options: How to run it.
         folder: Where external weights are; only a model without any needs none.
+        providers: What to run it on, the one that counts first.
 
     Raises:
-        InputError: If ONNX Runtime refuses the model.
+        InputError: If ONNX Runtime refuses the model, or falls back to another provider.
     """
-    if folder is not None:
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(folder.resolve())
-        )
+    if folder is not None and any(is_external(tensor) for tensor in model.graph.initializer):
+        _look_in(options, folder)
     try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=list(providers))
     except Exception as error:  # its errors share no base class but this one
         raise InputError(f"{name}: ONNX Runtime cannot load it: {_reason(error)}") from None
+    # Where a provider's own libraries are missing it only warns, and computes on the processor.
+    if session.get_providers()[0] != providers[0]:
+        raise InputError(
+            f"{name}: {providers[0]} does not start here, ONNX Runtime would use "
+            f"{session.get_providers()[0]}; install what it needs, or choose cpu"
+        )
+    return session
+
+
+def _look_in(options: onnxruntime.SessionOptions, folder: Path) -> None:
+    """Let sessions with `options` find external weights in `folder`."""
+    place = str(folder.resolve())
+    try:
+        known = options.get_session_config_entry(_WEIGHTS_FOLDER)
+    except RuntimeError:  # its way to say that it has none
+        known = None
+    if known != place:
+        options.add_session_config_entry(_WEIGHTS_FOLDER, place)
 
 
 def run(session: onnxruntime.InferenceSession, feed: Feed, name: str) -> Feed:
@@ -180,11 +203,6 @@ def host_name() -> str:
                 model = value.strip()
                 break
     return f"{model}, {os.cpu_count()} cores, {platform.machine()}"
-
-
-def backend_name() -> str:
-    """Return what runs the graphs here."""
-    return f"ONNX Runtime {onnxruntime.__version__}, CPUExecutionProvider"
 
 
 def _duration(call: Callable[[], object], repeats: int, clock: Clock) -> float:

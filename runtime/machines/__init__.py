@@ -5,6 +5,7 @@ from __future__ import annotations
 from isthmus.runtime.machines.files import decode_machine, load_machine, reference_machines, write_machine
 from isthmus.runtime.machines.profile import (
     MACHINE_SCHEMA_VERSION,
+    Anchor,
     MachineProfile,
     NetworkCosts,
     Operator,
@@ -16,6 +17,7 @@ from isthmus.runtime.machines.profile import (
 
 __all__ = [
     "MACHINE_SCHEMA_VERSION",
+    "Anchor",
     "MachineProfile",
     "NetworkCosts",
     "Operator",

@@ -101,5 +101,8 @@ def _check(profile: MachineProfile, where: str) -> None:
                 f"{where}: the nodes of {label} sum to {total:.6g} s, the whole took {costs.whole_s:.6g} s; "
                 f"{_AGAIN}"
             )
+        places = [anchor.before for anchor in costs.anchors]
+        if places != sorted(places):
+            raise ArtifactError(f"{where}: the anchors of {label} are not in order; {_AGAIN}")
         if stray := set(costs.work) - set(costs.node_s):
             raise ArtifactError(f"{where}: {label} has work but no time for {min(stray)!r}; {_AGAIN}")

@@ -6,6 +6,9 @@ whether it was measured, published by others, or scaled, and nothing unknown has
 
 from __future__ import annotations
 
+import bisect
+import math
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -14,6 +17,12 @@ MACHINE_SCHEMA_VERSION = 1
 
 Source = Literal["measured", "published", "scaled"]
 Operator = Literal["conv", "depthwise", "matmul", "norm", "pool", "elementwise", "other"]
+
+_MOVERS: tuple[Operator, ...] = ("other", "elementwise", "norm", "pool")
+# A half keeps at least this share of what its nodes cost: an extrapolation is no reason to believe less.
+_LEAST_SHARE = 0.1
+# Nearer to all nodes than this is all nodes, summed in another order.
+_WHOLE = 1 - 1e-9
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -36,6 +45,25 @@ class OperatorWork(msgspec.Struct, frozen=True, array_like=True):
     nbytes: Count
 
 
+class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tensor at which real halves were measured beside the whole network.
+
+    A cut breaks fused kernels and has the tensor brought into the declared layout, and a half's smaller
+    working set fits caches better, so halves are not quite the sum of their nodes.
+
+    Attributes:
+        tensor: Where.
+        before: Share of the network's node time before it, in [0, 1].
+        head_extra_s: Seconds of the head beyond its nodes; may be below 0.
+        tail_extra_s: Seconds of the tail beyond its nodes, likewise.
+    """
+
+    tensor: str
+    before: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    head_extra_s: float
+    tail_extra_s: float
+
+
 class NetworkCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Node costs of one model on one machine, for a batch of one.
 
@@ -45,7 +73,7 @@ class NetworkCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         backend: What ran the network, with its version and execution provider.
         clock: What `whole_s` was timed by: `cpu` is the CPU time of the one thread that computes, which
             others on the machine do not lengthen; `wall` the time that passed; `none` where nothing was.
-        threads: Threads of one inference; they do not spin.
+        threads: Threads of one inference, which do not spin; None where the source does not say.
         rounds: Timed rounds of the whole model that were kept, the quieter half; 0 where nothing was timed.
         whole_s: Median seconds of the whole model, end to end, without profiling.
         whole_spread_s: Interquartile range of the same.
@@ -53,9 +81,7 @@ class NetworkCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             kernels.
         node_s: Seconds of every node on a path from an input to an output, by the name of its first
             output. They sum to `whole_s`.
-        head_extra_s: What it costs beyond `node_s` to stop at a tensor and hand it over in the layout that
-            the graph declares, by tensor; it may be below 0. A tensor that is not in it costs nothing more.
-        tail_extra_s: What it costs beyond `node_s` to start from a tensor, likewise.
+        anchors: Where real halves were measured, in the order of `before`; with none, a half costs its nodes.
         work: What every node has to do, so that speeds can be fitted to several networks; may be empty.
         model: The file's name, for messages.
         peak_bytes: Resident memory that running the whole model adds, at its peak; None where not measured.
@@ -65,17 +91,44 @@ class NetworkCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     host: str
     backend: str
     clock: Literal["cpu", "wall", "none"]
-    threads: Annotated[int, msgspec.Meta(ge=1)]
+    threads: Annotated[int, msgspec.Meta(ge=1)] | None
     rounds: Count
     whole_s: Seconds
     whole_spread_s: Seconds
     kernel_sum_s: Seconds
     node_s: dict[str, Seconds]
-    head_extra_s: dict[str, float] = {}
-    tail_extra_s: dict[str, float] = {}
+    anchors: tuple[Anchor, ...] = ()
     work: dict[str, OperatorWork] = {}
     model: str = ""
     peak_bytes: Count | None = None
+
+    def head_s(self, nodes: Iterable[str]) -> float:
+        """Return the predicted seconds of a head of `nodes` on this machine.
+
+        Raises:
+            KeyError: If a node is none of the network's.
+        """
+        return self._half_s(math.fsum(self.node_s[key] for key in nodes), "head_extra_s", head=True)
+
+    def tail_s(self, nodes: Iterable[str]) -> float:
+        """Return the predicted seconds of a tail of `nodes` on this machine.
+
+        Raises:
+            KeyError: If a node is none of the network's.
+        """
+        return self._half_s(math.fsum(self.node_s[key] for key in nodes), "tail_extra_s", head=False)
+
+    def _half_s(self, nodes_s: float, extra: str, *, head: bool) -> float:
+        """Return `nodes_s` with what a cut adds there, interpolated between the anchors beside it."""
+        if not self.anchors or nodes_s <= 0 or nodes_s >= self.whole_s * _WHOLE:
+            return nodes_s
+        before = nodes_s / self.whole_s if head else 1 - nodes_s / self.whole_s
+        after = bisect.bisect(self.anchors, before, key=lambda anchor: anchor.before)
+        left, right = self.anchors[max(after - 1, 0)], self.anchors[min(after, len(self.anchors) - 1)]
+        span = right.before - left.before
+        part = min(1.0, max(0.0, (before - left.before) / span)) if span > 0 else 0.0
+        extra_s = (1 - part) * getattr(left, extra) + part * getattr(right, extra)
+        return float(max(nodes_s + extra_s, _LEAST_SHARE * nodes_s))
 
 
 class OperatorSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -156,6 +209,10 @@ class MachineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     networks: dict[Sha256, NetworkCosts] = {}
 
     def speed(self, operator: Operator) -> OperatorSpeed | None:
-        """Return the speed of one class, or that of `other` where the class has none, or None."""
+        """Return the speed of one class, or None where it cannot be told.
+
+        Classes that mostly move bytes stand in for one another; nothing stands in for a product of weights.
+        """
         known = {item.operator: item for item in self.operators}
-        return known.get(operator) or known.get("other")
+        likely = (operator, *_MOVERS) if operator in _MOVERS else (operator,)
+        return next((known[name] for name in likely if name in known), None)

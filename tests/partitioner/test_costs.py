@@ -1,4 +1,3 @@
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +6,7 @@ import onnx
 import pytest
 from onnx import ModelProto
 
-from isthmus.partitioner.costs import Kernel, measure_costs, share_kernels
+from isthmus.partitioner.costs import Spot, measure_costs, spread_out
 from isthmus.partitioner.cut import extract_halves
 from isthmus.partitioner.execution import (
     clock_for,
@@ -16,67 +15,7 @@ from isthmus.partitioner.execution import (
     session_options,
     time_side_by_side,
 )
-from isthmus.partitioner.graph import FlowNode
 from isthmus.partitioner.model import load_network
-
-
-def node(key: str, *reads: str) -> FlowNode:
-    return FlowNode(key=key, op="Op", inputs=reads, outputs=(key,))
-
-
-def kernel(makes: str, reads: str, seconds: float, stands_for: str | None = None) -> Kernel:
-    known = makes if stands_for is None else stands_for
-    return Kernel(
-        makes=tuple(makes.split()),
-        reads=tuple(reads.split()),
-        stands_for=tuple(known.split()),
-        seconds=seconds,
-    )
-
-
-def test_a_kernel_per_node_is_that_nodes_time() -> None:
-    nodes = [node("a", "x"), node("b", "a")]
-    shares = share_kernels(nodes, [kernel("a", "x", 3.0), kernel("b", "a", 1.0)], {"a": 9.0, "b": 9.0})
-    assert shares == {"a": 3.0, "b": 1.0}
-
-
-def test_a_fused_kernel_is_shared_like_the_unfused_times() -> None:
-    nodes = [node("conv", "x"), node("relu", "conv"), node("y", "relu")]
-    shares = share_kernels(
-        nodes, [kernel("relu", "x", 4.0), kernel("y", "relu", 1.0)], {"conv": 9.0, "relu": 3.0, "y": 5.0}
-    )
-    assert shares == {"conv": 3.0, "relu": 1.0, "y": 1.0}
-
-
-def test_layout_kernels_belong_to_the_tensor_they_lead_to() -> None:
-    """x → reorder → blocked conv → reorder back → y, as on a CPU with a blocked layout."""
-    nodes = [node("conv", "x"), node("y", "conv")]
-    kernels = [
-        kernel("r0", "x", 0.5, stands_for="r0"),
-        kernel("r1", "r0", 4.0, stands_for="conv r1"),
-        kernel("r2", "r1", 0.25, stands_for="r2"),
-        kernel("y", "r2", 1.0),
-    ]
-    assert share_kernels(nodes, kernels, {}) == {"conv": 4.5, "y": 1.25}
-
-
-def test_nodes_that_vanished_cost_nothing_of_their_own() -> None:
-    """An identity that the optimiser removed shares its reader's kernel, in which it weighs nothing."""
-    nodes = [node("a", "x"), node("identity", "a"), node("y", "identity")]
-    shares = share_kernels(nodes, [kernel("a", "x", 2.0), kernel("y", "a", 3.0)], {"a": 1.0, "y": 1.0})
-    assert shares == {"a": 2.0, "identity": 0.0, "y": 3.0}
-
-
-def test_no_time_is_lost_or_invented_on_a_bypass() -> None:
-    nodes = [node("a", "x"), node("b", "a"), node("c", "b"), node("sum", "c", "a"), node("y", "sum")]
-    kernels = [
-        kernel("a", "x", 1.0),
-        kernel("b", "a", 2.0),
-        kernel("sum", "b a", 4.0),
-        kernel("y", "sum", 8.0),
-    ]
-    shares = share_kernels(nodes, kernels, {"c": 3.0, "sum": 1.0})
-    assert shares == {"a": 1.0, "b": 2.0, "c": 3.0, "sum": 1.0, "y": 8.0}
 
 
 @pytest.fixture(scope="module")
@@ -86,25 +25,67 @@ def mid_size(residual_model: Callable[..., ModelProto], tmp_path_factory: pytest
     return path
 
 
+def spots(*places: float) -> list[Spot]:
+    return [Spot(tensor=f"t{index}", before=place) for index, place in enumerate(places)]
+
+
+def test_anchors_are_spread_over_time_ends_first() -> None:
+    """Ten cuts in the first tenth of the time are no ten places."""
+    places = spots(*(index / 100 for index in range(1, 11)), 0.5, 0.75, 0.9)
+    chosen = [spot.before for spot in spread_out(places, 5)]
+    assert chosen == [0.9, 0.01, 0.5, 0.75, 0.1]
+
+
+@pytest.mark.parametrize(("count", "tensors"), [(0, []), (1, ["t1"]), (2, ["t1", "t0"]), (9, ["t1", "t0"])])
+def test_there_are_no_more_anchors_than_asked_for_or_than_spots(count: int, tensors: list[str]) -> None:
+    assert [spot.tensor for spot in spread_out(spots(0.2, 0.8), count)] == tensors
+    assert spread_out([], count) == []
+
+
 def test_measured_node_costs_add_up_to_the_whole(mid_size: Path) -> None:
     network = load_network(mid_size)
-    table = measure_costs(network, threads=1, budget_s=0.5)
+    table = measure_costs(network, threads=1, budget_s=0.5, anchors=0)
     assert set(table.node_s) == {node.key for node in network.graph.nodes}
     assert sum(table.node_s.values()) == pytest.approx(table.whole_s, rel=1e-9)
     # The profiler accounts for most of the time; a busy host may slow either of the two runs.
     assert 0.3 < table.kernel_sum_s / table.whole_s < 3
     convolutions = sum(table.node_s[node.key] for node in network.graph.nodes if node.op == "Conv")
     assert convolutions > 0.6 * table.whole_s
+    assert table.source == "measured"
     assert table.threads == 1
+    assert table.clock == "cpu"
     assert table.backend.startswith("ONNX Runtime")
+    assert table.model == mid_size.name
+    assert set(table.work) == set(table.node_s)
+    assert table.anchors == ()
+
+
+def test_anchors_are_real_halves(mid_size: Path) -> None:
+    network = load_network(mid_size)
+    table = measure_costs(network, threads=1, budget_s=1.0, anchors=3)
+    cuts = {cut.tensor: cut.head_nodes for cut in network.graph.interior_cuts()}
+    keys = [node.key for node in network.graph.nodes]
+    assert {anchor.tensor for anchor in table.anchors} <= set(cuts)
+    assert [anchor.before for anchor in table.anchors] == sorted(anchor.before for anchor in table.anchors)
+    # Parity is not at stake here, but a half that took no time would be no half.
+    for anchor in table.anchors:
+        inside = keys[: cuts[anchor.tensor]]
+        nodes_s = sum(table.node_s[key] for key in inside)
+        assert anchor.before == pytest.approx(nodes_s / table.whole_s)
+        assert table.head_s(inside) == pytest.approx(max(nodes_s + anchor.head_extra_s, 0.1 * nodes_s))
 
 
 def test_predicted_halves_are_near_the_measured_ones(mid_size: Path) -> None:
     """Shares, not seconds: the machine may be busier at one of the two moments."""
     network = load_network(mid_size)
     table = measure_costs(network, threads=1, budget_s=0.5)
-    before = [0.0, *itertools.accumulate(table.node_s[node.key] for node in network.graph.nodes)]
-    cut = next(cut for cut in network.graph.interior_cuts() if before[cut.head_nodes] > 0.4 * table.whole_s)
+    keys = [node.key for node in network.graph.nodes]
+    anchors = {anchor.tensor for anchor in table.anchors}
+    cut = next(
+        cut
+        for cut in network.graph.interior_cuts()
+        if cut.tensor not in anchors and table.head_s(keys[: cut.head_nodes]) > 0.4 * table.whole_s
+    )
     halves = extract_halves(network, [cut.tensor])
     rng = np.random.default_rng(0)
     calls = {}
@@ -114,4 +95,6 @@ def test_predicted_halves_are_near_the_measured_ones(mid_size: Path) -> None:
         calls[name] = lambda session=session, feed=feed: session.run(None, feed)
     timings = time_side_by_side(calls, budget_s=0.5, clock=clock_for(1))
     head, tail = timings["head"].median_s, timings["tail"].median_s
-    assert head / (head + tail) == pytest.approx(before[cut.head_nodes] / table.whole_s, abs=0.15)
+    inside, behind = keys[: cut.head_nodes], keys[cut.head_nodes :]
+    predicted = table.head_s(inside) / (table.head_s(inside) + table.tail_s(behind))
+    assert head / (head + tail) == pytest.approx(predicted, abs=0.15)

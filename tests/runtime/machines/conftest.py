@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from isthmus.runtime.machines import MachineProfile, NetworkCosts, OperatorSpeed, OperatorWork, Power
+from isthmus.runtime.machines import Anchor, MachineProfile, NetworkCosts, OperatorSpeed, OperatorWork, Power
 
 
 def _profile(**changes: Any) -> MachineProfile:
@@ -17,7 +17,7 @@ def _profile(**changes: Any) -> MachineProfile:
         whole_spread_s=0.0001,
         kernel_sum_s=0.0029,
         node_s={"a": 0.001, "b": 0.002},
-        head_extra_s={"a": -0.0001},
+        anchors=(Anchor(tensor="a", before=1 / 3, head_extra_s=-0.0001, tail_extra_s=0.0002),),
         work={"a": OperatorWork(operator="conv", flops=1e6, nbytes=400)},
         model="net.onnx",
     )
