@@ -189,6 +189,7 @@ def test_an_outline_leaves_large_weights_out(make_onnx: Make) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_network_above_two_gibibytes(make_onnx: Make, tmp_path: Path) -> None:
     """Three weights of 0.8 GB: the whole and the head exceed what one protobuf message holds."""
     side = 14_200
