@@ -113,7 +113,8 @@ class Flight:
 
     def estimate(self, now_s: float) -> LinkEstimate:
         """Return what is believed of the link; a server that is busy counts as not there for a while."""
-        estimate = self._estimator.estimate(now_s)
+        queued = [encoded.nbytes for encoded, deadline_s in self._outgoing.values() if deadline_s > now_s]
+        estimate = self._estimator.estimate(now_s, queued_frames=len(queued), queued_bytes=sum(queued))
         return replace(estimate, connected=False) if now_s < self._busy_until_s else estimate
 
     def launch(self, frame: int, encoded: Encoded, *, send: Callable[[int], None]) -> None:

@@ -131,8 +131,15 @@ class LinkEstimator:
             busy_s = max(busy_s, transit_s / _HOPE)
         self._learn(last, nbytes, busy_s, waited, now_s)
 
-    def estimate(self, now_s: float) -> LinkEstimate:
-        """Return what is believed at `now_s`."""
+    def estimate(self, now_s: float, *, queued_frames: int = 0, queued_bytes: int = 0) -> LinkEstimate:
+        """Return what is believed at `now_s`.
+
+        Args:
+            now_s: Monotonic seconds.
+            queued_frames: Frames that wait on the device because the connection takes no more for now.
+            queued_bytes: Their payloads.
+        """
+        queued_bytes += queued_frames * self._overhead_bytes
         rtt_s = self._rtt_s()
         rate: float | None = 0.0
         steady, ceiling, age_s, serving_s = self._blend.rate, math.inf, None, 0.0
@@ -151,15 +158,15 @@ class LinkEstimator:
             connected=self._connected,
             rate_bytes_per_s=rate,
             rtt_s=rtt_s,
-            backlog_bytes=max(0, round(self._waiting_bytes - in_pipe_bytes)),
-            in_flight=len(self._waiting),
+            backlog_bytes=queued_bytes + max(0, round(self._waiting_bytes - in_pipe_bytes)),
+            in_flight=len(self._waiting) + queued_frames,
             oldest_age_s=age_s,
             residuals=self._residuals.ordered,
             idle_s=None if self._last_sent_s is None else max(0.0, now_s - self._last_sent_s),
             overhead_bytes=self._overhead_bytes,
             steady_rate_bytes_per_s=steady,
             ceiling_bytes_per_s=ceiling,
-            unanswered_bytes=self._waiting_bytes,
+            unanswered_bytes=queued_bytes + self._waiting_bytes,
             serving_s=serving_s,
             delivered=self._delivered,
             samples=tuple(self._samples),

@@ -55,6 +55,7 @@ class SimUplink:
     Attributes:
         connections: How many connections were made.
         wire_bytes: Payload and overhead of everything that was sent.
+        ways: As in `DeviceRun`.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class SimUplink:
         self.connections = 0
         self.connected = False
         self.wire_bytes = 0
+        self.ways: list[tuple[float, float]] = []
         self._pinging = False
         self._forget()
 
@@ -102,7 +104,8 @@ class SimUplink:
 
     def estimate(self, now_s: float) -> LinkEstimate:
         """Return what is believed of the link; a server that is busy counts as not there for a while."""
-        estimate = self._estimator.estimate(now_s)
+        queued = [frame.nbytes for frame in self._outgoing.values() if frame.deadline_s > now_s]
+        estimate = self._estimator.estimate(now_s, queued_frames=len(queued), queued_bytes=sum(queued))
         return replace(estimate, connected=False) if now_s < self._busy_until_s else estimate
 
     def launch(self, frame: int, nbytes: int) -> None:
@@ -177,6 +180,7 @@ class SimUplink:
         # One connection keeps its order, whatever the jitter.
         self._arrived_s = max(self._arrived_s, arrival_s + world.jitter_s.draw(rng))
         budget_s = outgoing.deadline_s - now_s
+        self.ways.append((world.deadline_s - budget_s, self._arrived_s - now_s))
         self._clock.at(self._arrived_s, self._on_server, self._connection, frame, budget_s)
         self._taken.append((arrival_s - world.delay_s, nbytes))
         self._taken_bytes += nbytes
