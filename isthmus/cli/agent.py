@@ -1,179 +1,20 @@
-"""`isthmus agent`: run a bundle's heads on this device and stream latents to a server."""
+"""`isthmus agent`: the edge process and the tools of whoever operates it."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import signal
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from isthmus.cli._agent_doctor import bench_link, doctor
+from isthmus.cli._agent_run import run
+from isthmus.cli._agent_service import install_service, status
+from isthmus.cli._group import verb_group
 
-import typer
-
-from isthmus.cli._agent_table import AgentView
-from isthmus.cli._common import JsonFlag, console, out, print_json
-from isthmus.runtime.units import format_bytes, format_duration
-
-if TYPE_CHECKING:
-    from isthmus.device_agents.agent import AgentRun, RunReport
-    from isthmus.device_agents.config import AgentConfig
-    from isthmus.runtime.bundle import Bundle
-
-_Text = str | None
-
-
-def command(
-    bundle: Annotated[Path, typer.Argument(help="Bundle directory, as 'isthmus export' writes it.")],
-    server: Annotated[_Text, typer.Option(help="HOST:PORT of the tail server [127.0.0.1:8001].")] = None,
-    source: Annotated[
-        _Text,
-        typer.Option(help="Frames, looped: digits, npz:FILE or folder:DIR (scaled to fit)."),
-    ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames captured per second [30].")] = None,
-    deadline: Annotated[_Text, typer.Option(help="From capture to answer [150ms].")] = None,
-    policy: Annotated[
-        _Text, typer.Option(help="expected-utility, fixed:WIDTHINDEX,CHANNELS or local [expected-utility].")
-    ] = None,
-    frames: Annotated[int | None, typer.Option(help="Stop after so many frames [never].")] = None,
-    duration: Annotated[_Text, typer.Option(help="Stop after so long, e.g. 30s [never].")] = None,
-    events: Annotated[_Text, typer.Option(help="Write the event log to this file [no log].")] = None,
-    model: Annotated[_Text, typer.Option(help="The model's name on the server [the bundle's].")] = None,
-    codec: Annotated[_Text, typer.Option(help="Codec of the payloads [the bundle's first].")] = None,
-    threads: Annotated[int | None, typer.Option(help="ONNX Runtime threads per head [1].")] = None,
-    provider: Annotated[_Text, typer.Option(help="auto, cpu, cuda or tensorrt [auto].")] = None,
-    insecure: Annotated[
-        bool | None, typer.Option("--insecure", help="Allow plain text to a server that is not this host.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings of the same names.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No table and no notes, only the summary.")] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Run a bundle's heads on this device and stream latents to a server.
-
-    Captures frames at a steady rate; each is answered once: by the server, by the device itself when the link
-    or the deadline demands it, late, or not at all (dropped). A server that cannot be reached is no error:
-    the device answers and tries again. Stops after --frames or --duration, on Ctrl-C or on SIGTERM, each with
-    exit code 0 after every frame in flight has ended; a second Ctrl-C does not wait for them. A flag wins
-    over the environment (ISTHMUS_AGENT_SERVER, ...), that over the file of --config.
-    """
-    from isthmus.device_agents.bank import WidthBank
-    from isthmus.device_agents.clock import run_exactly
-    from isthmus.device_agents.config import read_config
-    from isthmus.device_agents.sources import open_source
-    from isthmus.runtime.bundle import load_bundle
-    from isthmus.runtime.events import EventLog
-
-    flags = {
-        "server": server,
-        "source": source,
-        "fps": fps,
-        "deadline": deadline,
-        "policy": policy,
-        "frames": frames,
-        "duration": duration,
-        "events": events,
-        "model": model,
-        "codec": codec,
-        "threads": threads,
-        "provider": provider,
-        "insecure": insecure,
-    }
-    settings = read_config(flags, file=config)
-    loaded = load_bundle(bundle)
-    frame_source = open_source(settings.source, loaded.manifest)
-    bank = WidthBank(loaded, threads=settings.threads, provider=settings.provider)
-    view = AgentView(
-        out, console, widths=loaded.manifest.widths, table=not (quiet or as_json), notes=not quiet
-    )
-    with contextlib.ExitStack() as stack:
-        log = EventLog(settings.events) if settings.events is not None else None
-        if log is not None:
-            stack.callback(log.close)
-        stack.enter_context(view)
-        view.note(
-            f"{loaded.manifest.name}: {len(loaded.manifest.widths)} widths warm on {bank.provider}, "
-            f"{settings.threads} thread(s); {frame_source.name} at {settings.fps:g} frames/s"
-        )
-
-        def start() -> AgentRun:
-            from isthmus.device_agents.agent import AgentRun
-
-            return AgentRun(settings, loaded, bank=bank, source=frame_source, log=log, observer=view)
-
-        report = run_exactly(_run(start))
-    result = _result(report, settings, loaded, bank.provider)
-    if as_json:
-        print_json(result)
-    else:
-        _show(report, settings)
-
-
-async def _run(start: Any) -> RunReport:
-    agent: AgentRun = start()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, agent.stop)
-    return await agent.run()
-
-
-def _result(report: RunReport, config: AgentConfig, bundle: Bundle, provider: str) -> dict[str, Any]:
-    summary = report.summary
-    return {
-        "bundle": bundle.manifest.name,
-        "bundle_digest": bundle.digest,
-        "server": config.server,
-        "policy": config.policy,
-        "source": config.source,
-        "provider": provider,
-        "fps": config.fps,
-        "deadline_s": config.deadline_s,
-        "captured": summary.captured,
-        "outcomes": summary.outcomes,
-        "accuracy": summary.accuracy,
-        "accuracy_by_outcome": summary.accuracy_by_outcome,
-        "latency_s": {
-            "p50": summary.latency_p50_s,
-            "p90": summary.latency_p90_s,
-            "p99": summary.latency_p99_s,
-        },
-        "sent": summary.sent,
-        "mean_payload_bytes": summary.mean_payload_bytes,
-        "points": [
-            {
-                "width_index": use.width_index,
-                "width": bundle.manifest.widths[use.width_index],
-                "channels": use.channels,
-                "frames": use.frames,
-            }
-            for use in summary.points
-        ],
-        "connections": report.connections,
-        "reconnects": report.reconnects,
-        "events": None if config.events is None else str(config.events),
-        "events_lost": report.events_lost,
-    }
-
-
-def _show(report: RunReport, config: AgentConfig) -> None:
-    summary = report.summary
-    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items() if count)
-    lines = [f"{summary.captured} frames: {outcomes or 'none'}"]
-    if summary.accuracy is not None:
-        by = ", ".join(f"{outcome} {share:.1%}" for outcome, share in summary.accuracy_by_outcome.items())
-        lines.append(f"accuracy of answers in time: {summary.accuracy:.1%} ({by})")
-    times = [summary.latency_p50_s, summary.latency_p90_s, summary.latency_p99_s]
-    if None not in times:
-        shown = " / ".join(format_duration(seconds) for seconds in times if seconds is not None)
-        lines.append(f"latency p50/p90/p99: {shown} (deadline {format_duration(config.deadline_s)})")
-    if summary.mean_payload_bytes is not None:
-        lines.append(
-            f"{summary.sent} frames sent at {len(summary.points)} operating points, "
-            f"{format_bytes(summary.mean_payload_bytes)} each on average; {report.reconnects} reconnects"
-        )
-    elif report.connections == 0 and config.policy != "local":
-        lines.append(f"server {config.server} was never reached")
-    if config.events is not None:
-        lost = f", {report.events_lost} events lost" if report.events_lost else ""
-        lines.append(f"events: {config.events}{lost}")
-    for line in lines:
-        out.print(line, markup=False, soft_wrap=True)
+app = verb_group(
+    "run",
+    {
+        "run": run,
+        "status": status,
+        "doctor": doctor,
+        "bench-link": bench_link,
+        "install-service": install_service,
+    },
+    "Run a bundle's heads on this device, and look after it. 'agent BUNDLE' means 'agent run BUNDLE'.",
+)

@@ -1,0 +1,128 @@
+"""A server and the way to it: is it there, is it ready, does it host this bundle, is it near enough?"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timezone
+
+import grpc
+import grpc.aio
+
+from isthmus.device_agents.doctor.certificate import expiry_of, peer_certificate
+from isthmus.device_agents.doctor.finding import Finding, fail, ok, warn
+from isthmus.device_agents.link_test import LinkReport, measure_link
+from isthmus.device_agents.peer import ask_capability, check_model, error_text, is_ready, refusal
+from isthmus.runtime.bundle import Manifest
+from isthmus.runtime.errors import IsthmusError, PeerError
+from isthmus.runtime.units import format_duration, format_rate
+from isthmus.runtime.wire import CHANNEL_OPTIONS, InferenceStub
+
+# The doctor's link test: enough for an estimate, little on a metered link.
+_TEST_BYTES, _TEST_S = 200_000, 5.0
+_EXPIRES_SOON_DAYS = 14
+
+
+async def examine_server(
+    server: str, *, model: str, manifest: Manifest | None, deadline_s: float, timeout_s: float
+) -> list[Finding]:
+    """Return what there is to say of `server` (HOST:PORT).
+
+    Args:
+        server: Its address.
+        model: The model's name there; empty: not known.
+        manifest: Of the bundle that must match; None: not known.
+        deadline_s: Within which frames are to be answered.
+        timeout_s: Of each question.
+    """
+    name = f"server {server}"
+    async with grpc.aio.insecure_channel(server, options=CHANNEL_OPTIONS) as channel:
+        stub = InferenceStub(channel)
+        try:
+            capability = await ask_capability(stub, model, timeout_s=timeout_s)
+            if manifest is not None:
+                check_model(capability, manifest)
+            ready = await is_ready(stub, model, timeout_s=timeout_s)
+        except (grpc.aio.AioRpcError, IsthmusError) as error:
+            if (
+                not model
+                and isinstance(error, grpc.aio.AioRpcError)
+                and error.code() is grpc.StatusCode.NOT_FOUND
+            ):
+                return [
+                    warn(
+                        name,
+                        "is there; whether it hosts the model is not known",
+                        "name a bundle, or give --model",
+                    ),
+                    await _examine_link(server, model, deadline_s),
+                ]
+            return [await _refused(name, server, model, error)]
+    form = "payloads" if capability.payload else "plain latents"
+    way = "over a stream" if capability.stream else "one call a frame"
+    told = f"{capability.server}: model '{model}', {form} {way}"
+    found = ok(name, told) if ready else fail(name, f"{told}; not ready", "wait for it, or see its log")
+    return [found, await _examine_link(server, model, deadline_s)]
+
+
+async def _refused(name: str, server: str, model: str, error: grpc.aio.AioRpcError | IsthmusError) -> Finding:
+    deliberate = refusal(error, server=server, model=model)
+    if deliberate is not None:
+        text, _, remedy = str(deliberate).rpartition("; ")
+        return fail(name, text or str(deliberate), remedy or "serve the same bundle there")
+    host, _, port = server.rpartition(":")
+    certificate = await asyncio.to_thread(peer_certificate, host.strip("[]"), int(port))
+    if certificate is not None:
+        return fail(
+            name,
+            f"speaks TLS ({_validity(certificate)}), this version plain text alone",
+            "end TLS in a proxy or tunnel on this device, or serve plain text on a network you trust",
+        )
+    return fail(
+        name,
+        f"cannot be reached ({error_text(error)})",
+        "start it with 'isthmus serve', or open the way to it",
+    )
+
+
+def _validity(certificate: bytes) -> str:
+    try:
+        left = expiry_of(certificate) - datetime.now(timezone.utc)
+    except PeerError as error:
+        return str(error)
+    if left.days < 0:
+        return f"certificate expired {-left.days} days ago"
+    return f"certificate expires in {left.days} days{', soon' if left.days < _EXPIRES_SOON_DAYS else ''}"
+
+
+async def _examine_link(server: str, model: str, deadline_s: float) -> Finding:
+    name = f"link to {server}"
+    try:
+        report = await measure_link(server, model=model, most_bytes=_TEST_BYTES, longest_s=_TEST_S)
+    except IsthmusError as error:
+        text, _, remedy = str(error).rpartition("; ")
+        return fail(name, text, remedy)
+    median_s = report.rtt_s[len(report.rtt_s) // 2]
+    text = link_text(report)
+    if median_s > deadline_s:
+        return fail(
+            name,
+            f"{text}; longer than the deadline of {format_duration(deadline_s)}",
+            "no frame could be answered there in time: choose a nearer server or a later deadline",
+        )
+    if median_s > 0.5 * deadline_s:
+        return warn(
+            name,
+            f"{text}; more than half of the deadline of {format_duration(deadline_s)}",
+            "choose a nearer server or a later deadline",
+        )
+    return ok(name, text)
+
+
+def link_text(report: LinkReport) -> str:
+    """Return a link test in one line."""
+    median_s = report.rtt_s[len(report.rtt_s) // 2]
+    rtt = f"RTT {format_duration(median_s)} (up to {format_duration(report.rtt_s[-1])})"
+    if not report.rates:
+        return f"{rtt}, uplink not measured"
+    spread = f"{format_rate(min(report.rates))} to {format_rate(max(report.rates))}"
+    return f"{rtt}, uplink about {format_rate(report.rate_bytes_per_s)} ({spread})"
