@@ -30,6 +30,8 @@ class DeviceRun:
         wire_bytes: The same with overhead.
         energy_j: Joules by the table's `energy_j`; None unless it knows them for all that was computed.
         reconnects: How often the connection was made again.
+        ways: Per frame that was sent, seconds from capture until it left and from there until the server had
+            it; infinity for one that never arrived.
     """
 
     frames: list[FrameEvent]
@@ -41,6 +43,7 @@ class DeviceRun:
     wire_bytes: int
     energy_j: float | None
     reconnects: int
+    ways: list[tuple[float, float]]
 
 
 class Account:
@@ -79,8 +82,8 @@ class Account:
         if self._sink is not None:
             self._sink(event)
 
-    def run(self, *, wire_bytes: int, reconnects: int) -> DeviceRun:
-        """Return the run as counted so far."""
+    def run(self, *, wire_bytes: int, reconnects: int, ways: list[tuple[float, float]]) -> DeviceRun:
+        """Return the run as counted so far, with what the uplink knows of it."""
         summary = self._tally.summary()
         total = max(1, summary.captured)
         return DeviceRun(
@@ -93,6 +96,7 @@ class Account:
             wire_bytes=wire_bytes,
             energy_j=self._energy_j,
             reconnects=reconnects,
+            ways=ways,
         )
 
     def _add_energy(self, event: FrameEvent) -> None:

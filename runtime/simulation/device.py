@@ -99,7 +99,8 @@ class _Agent:
             self._sink(
                 EndEvent(at_s=clock.now_s, captured=captured, outcomes=outcomes, reconnects=reconnects)
             )
-        return account.run(wire_bytes=self._uplink.wire_bytes, reconnects=self._uplink.reconnects)
+        uplink = self._uplink
+        return account.run(wire_bytes=uplink.wire_bytes, reconnects=uplink.reconnects, ways=uplink.ways)
 
     # A frame's way through the device.
 
