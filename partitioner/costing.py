@@ -56,8 +56,18 @@ def profile_network(
     Raises:
         InputError: If ONNX Runtime cannot run the network, or has no such provider.
     """
+    machine = describe_machine(name=name, threads=threads, provider=provider)
+    costs = measure_costs(network, threads=threads, budget_s=budget_s, providers=choose_provider(provider))
+    return msgspec.structs.replace(machine, operators=fit_speeds([costs]), networks={network.digest: costs})
+
+
+def describe_machine(*, name: str | None, threads: int, provider: str) -> MachineProfile:
+    """Return the profile of this machine before anything is measured on it.
+
+    Raises:
+        InputError: If ONNX Runtime has no such provider here.
+    """
     providers = choose_provider(provider)
-    costs = measure_costs(network, threads=threads, budget_s=budget_s, providers=providers)
     return MachineProfile(
         name=name or host_name(),
         origin=(
@@ -70,21 +80,22 @@ def profile_network(
         backend=backend_of(providers),
         threads=threads,
         memory_bytes=psutil.virtual_memory().total,
-        operators=fit_speeds([costs]),
-        networks={network.digest: costs},
     )
 
 
-def add_profile(known: MachineProfile, fresh: MachineProfile, where: str) -> MachineProfile:
+def add_profile(
+    known: MachineProfile, fresh: MachineProfile, where: str, *, name: str | None = None
+) -> MachineProfile:
     """Return `known` with the networks of `fresh`, a new measurement on the same machine.
 
-    Name, memory and power stay those of `known`, which its owner may have filled in; speeds are fitted to the
+    Memory and power stay those of `known`, which its owner may have filled in; speeds are fitted to the
     networks of both.
 
     Args:
         known: What a file holds.
         fresh: What was just measured.
         where: The file, for errors.
+        name: A new name for the machine, or None to keep that of `known`.
 
     Raises:
         ArtifactError: If they are of different machines, or of different ways to use one.
@@ -92,10 +103,16 @@ def add_profile(known: MachineProfile, fresh: MachineProfile, where: str) -> Mac
     for field in ("source", "processor", "provider", "backend", "threads"):
         old, new = getattr(known, field), getattr(fresh, field)
         if old != new:
-            raise ArtifactError(f"{where}: its {field} is {old!r}, here it is {new!r}; choose another --out")
+            raise ArtifactError(
+                f"{where}: was made with {field} {old!r}, this would be {new!r}; choose another --out"
+            )
     networks = known.networks | fresh.networks
     return msgspec.structs.replace(
-        known, origin=fresh.origin, networks=networks, operators=fit_speeds(networks.values())
+        known,
+        name=name or known.name,
+        origin=fresh.origin,
+        networks=networks,
+        operators=fit_speeds(networks.values()),
     )
 
 
