@@ -1,0 +1,100 @@
+"""Findings about servers that are there, not there, and not what they should be."""
+
+import asyncio
+import socket
+import ssl
+
+import pytest
+
+from isthmus.device_agents.doctor import examine_server
+from isthmus.device_agents.doctor import servers as servers_module
+from isthmus.device_agents.link_test import LinkReport
+from isthmus.runtime.wire import oip_pb2 as oip
+
+
+async def _examine(address, *, model="tiny", manifest=None, deadline_s=0.15):
+    return await examine_server(address, model=model, manifest=manifest, deadline_s=deadline_s, timeout_s=2.0)
+
+
+@pytest.fixture(autouse=True)
+def _live(monkeypatch, scripted_server_class):
+    async def live(self, request, context):
+        return oip.ServerLiveResponse(live=True)
+
+    monkeypatch.setattr(scripted_server_class, "ServerLive", live)
+
+
+async def test_a_good_server(scripted_server, tiny):
+    server = await scripted_server()
+    findings = await _examine(server.address, manifest=tiny.manifest)
+    assert [finding.level for finding in findings] == ["ok", "ok"]
+    assert "model 'tiny', payloads over a stream" in findings[0].text
+    assert "RTT" in findings[1].text
+
+
+async def test_a_server_that_is_not_ready_fails(scripted_server):
+    server = await scripted_server(ready=False)
+    findings = await _examine(server.address)
+    assert (findings[0].level, findings[0].text.endswith("not ready")) == ("fail", True)
+
+
+async def test_a_server_without_the_model_or_with_another(scripted_server, tiny):
+    server = await scripted_server(models={"tiny": (-1, 9, 9, 9)})
+    (other,) = await _examine(server.address, manifest=tiny.manifest)
+    assert other.level == "fail"
+    assert "takes latents (9, 9, 9)" in other.text
+    (lacking,) = await _examine(server.address, model="absent")
+    assert (lacking.level, "has no model 'absent'" in lacking.text) == ("fail", True)
+    unknown, link = await _examine(server.address, model="")
+    assert (unknown.level, link.level) == ("warn", "ok")
+
+
+async def test_no_server(unused_tcp_port):
+    (finding,) = await _examine(f"127.0.0.1:{unused_tcp_port}")
+    assert (finding.level, "cannot be reached" in finding.text) == ("fail", True)
+    assert "isthmus serve" in finding.remedy
+
+
+async def test_a_link_longer_than_the_deadline_fails(scripted_server):
+    server = await scripted_server()
+    findings = await _examine(server.address, deadline_s=1e-6)
+    assert findings[-1].level == "fail"
+    assert "longer than the deadline" in findings[-1].text
+
+
+async def test_a_tls_server_is_named_with_its_certificates_expiry(tls_port):
+    port, days = tls_port
+    (finding,) = await _examine(f"127.0.0.1:{port}")
+    assert finding.level == "fail"
+    assert "speaks TLS" in finding.text
+    assert f"expires in {days - 1} days" in finding.text or f"expires in {days} days" in finding.text
+
+
+@pytest.fixture
+def unused_tcp_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@pytest.fixture
+async def tls_port(make_certificate):
+    """A TLS server on loopback, and the days for which its certificate is still valid."""
+    certificate, key = make_certificate(days=90)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    async def serve(reader, writer):
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    yield server.sockets[0].getsockname()[1], 90
+    server.close()
+
+
+def test_link_text_without_a_rate():
+    report = LinkReport(
+        server="x:1", rtt_s=(0.01, 0.02, 0.05), rates=(), clock="server", sent_bytes=0, elapsed_s=1
+    )
+    assert servers_module.link_text(report) == "RTT 20 ms (up to 50 ms), uplink not measured"
