@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "agent": "Run a bundle's heads on this device and stream latents to a server.",
     "trace": "Look at the rate of a link over time, convert it, make one, draw it.",
     "link": "Emulate a link between real processes: a shaping proxy, or a network namespace.",
+    "simulate": "Run policies over traces on a virtual clock, or a fleet of devices and its servers.",
     "report": "Write a report from the event logs of a run.",
     "bench": "Run one benchmark of benchmarks/ and store its figures.",
     "doctor": "Check this machine and, if given, a bundle.",

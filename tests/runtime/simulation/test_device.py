@@ -35,9 +35,8 @@ def test_frames_wait_for_one_another_on_the_link(make_world, always):
     world = make_world(trace=RateTrace([(1.0, 15_000.0)]), fps=20.0, deadline_s=1.0, duration_s=1.0)
     run = run_device(world, always(WIDE))
     remote = sorted(event.at_s for event in run.frames if event.outcome == "remote")
-    assert [after - before for before, after in zip(remote[:-1], remote[1:], strict=True)] == pytest.approx(
-        [2000 / 15_000] * (len(remote) - 1)
-    )
+    spacing = [remote[number + 1] - remote[number] for number in range(len(remote) - 1)]
+    assert spacing == pytest.approx([2000 / 15_000] * len(spacing))
 
 
 def test_the_device_answers_at_the_guard_instant(make_world, always):
