@@ -102,7 +102,7 @@ class AgentRun:
         self._crew = Crew()
         self._settled, self._stopped, self.was_connected = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._capturing: asyncio.Task[None] | None = None
-        self._noted, self._hurried = "", False
+        self._noted, self._hurried, self._form = "", False, True
         policy = self._make_policy(bundle.points)
         self._handout = Handout(
             bundle.manifest.labels, target=config.results, callback=on_result, note=self._note_from_thread
@@ -126,6 +126,7 @@ class AgentRun:
             send=self._uplink.send,
             policy=policy,
             exit_confidence=config.exit_confidence,
+            interval_s=None if source is None else 1.0 / config.fps,
             on_end=self._on_end,
             on_failed=self._crew.fail,
         )
@@ -201,8 +202,11 @@ class AgentRun:
 
     def on_form(self, *, as_payload: bool) -> None:
         """See `FlightOwner`."""
-        points = self.bundle.points if as_payload else plain_points(self.bundle)
-        self._pipeline.policy = self._make_policy(points)
+        # A policy remembers: only another form is reason enough for another one.
+        if as_payload != self._form:
+            self._form = as_payload
+            points = self.bundle.points if as_payload else plain_points(self.bundle)
+            self._pipeline.policy = self._make_policy(points)
         self.was_connected.set()
 
     def note(self, text: str) -> None:
@@ -233,12 +237,8 @@ class AgentRun:
 
     async def _settle(self) -> None:
         """Wait until every frame has ended, but no longer than that can take."""
-
-        async def wait() -> None:
-            await self._settled.wait()
-
         self._settled.clear()
-        settled = self._crew.start(wait())
+        settled = asyncio.ensure_future(self._settled.wait())
         rest_s = self._config.deadline_s * (self._config.queue_limit or 1) + _GRACE_S
         await asyncio.wait({settled, self._crew.failure}, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
 
@@ -284,7 +284,7 @@ class AgentRun:
         )
 
     def _make_policy(self, points: PointTable) -> Policy:
-        return make_policy(self._config.policy, points)
+        return make_policy(self._config.policy, points, objective=self._config.objective)
 
     def _close(self) -> None:
         self._manager.stopping()

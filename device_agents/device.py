@@ -102,12 +102,15 @@ class Device:
             return "local", self._bank.local_s
         return None, 0.0
 
-    def state(self, *, server_s: float, server_load: float | None = None) -> DeviceState:
+    def state(
+        self, *, server_s: float, server_load: float | None = None, interval_s: float | None = None
+    ) -> DeviceState:
         """Return what computing costs now.
 
         Args:
             server_s: What the server's part has taken lately, in seconds.
             server_load: Share of its time in which the server computes, in [0, 1]; None: it did not say.
+            interval_s: Seconds from capture to capture; None: there is no clock.
         """
         return DeviceState(
             head_s=self._bank.head_s,
@@ -116,6 +119,7 @@ class Device:
             encode_s=self._encode.seconds,
             server_s=server_s,
             server_load=server_load,
+            interval_s=interval_s,
         )
 
     def seconds_of(self, decision: Decision) -> float:

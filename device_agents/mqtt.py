@@ -72,7 +72,8 @@ def _parse(target: str) -> tuple[str, int, str, str]:
         host, port, topic, user = parts.hostname, parts.port or _PORT, parts.path[1:], parts.username or ""
     except ValueError:  # a port that is no number
         host = topic = None
-    if not host or not topic or parts.scheme != "mqtt" or any(sign in topic for sign in "#+"):
+    # "#" and "+" are wildcards, which only a reader may use.
+    if not host or not topic or parts.scheme != "mqtt" or any(sign in target for sign in "#+?"):
         raise InputError(
             f"results {target!r}: give mqtt://HOST:PORT/TOPIC, for example mqtt://localhost/door"
         )

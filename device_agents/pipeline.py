@@ -53,6 +53,7 @@ class Pipeline:
         send: Queues a frame on the uplink.
         policy: Chooses; may be replaced at any time.
         exit_confidence: The early exit answers at once when it is at least so sure; None: never.
+        interval_s: Seconds from capture to capture; None: there is no clock.
         on_end: Takes the end of every frame that ends here.
         on_failed: Takes what a worker thread raised.
     """
@@ -67,6 +68,7 @@ class Pipeline:
         send: Callable[[int], None],
         policy: Policy,
         exit_confidence: float | None,
+        interval_s: float | None,
         on_end: OnEnd,
         on_failed: Callable[[BaseException], None],
     ) -> None:
@@ -77,6 +79,7 @@ class Pipeline:
         self._guard = guard
         self._send = send
         self._exit_confidence = exit_confidence if device.can_exit else None
+        self._interval_s = interval_s
         self._on_end = on_end
         self._on_failed = on_failed
         self._images: dict[int, NDArray[np.uint8]] = {}
@@ -112,7 +115,11 @@ class Pipeline:
         now_s = time.monotonic()
         return self.policy.decide(
             self._flight.estimate(now_s),
-            self._device.state(server_s=self._flight.server_s, server_load=self._flight.server_load),
+            self._device.state(
+                server_s=self._flight.server_s,
+                server_load=self._flight.server_load,
+                interval_s=self._interval_s,
+            ),
             budget_s=self._session.deadline_of(frame) - now_s - self._guard.margin_s,
             now_s=now_s,
         )

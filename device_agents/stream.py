@@ -179,6 +179,8 @@ class Uplink:
             since_s: float | None = None
             while True:
                 asked_s = time.monotonic()
+                if channel.get_state() is not grpc.ChannelConnectivity.READY:
+                    since_s = None  # it was away since the last look
                 if not await self._is_ready(stub):
                     since_s = None
                     # So that, should this connection be lost too, it is not the first to be tried.

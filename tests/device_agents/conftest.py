@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import random
 import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -15,14 +16,25 @@ import msgspec
 import numpy as np
 import pytest
 
+from isthmus.device_agents.agent import AgentRun
+from isthmus.device_agents.bank import WidthBank
+from isthmus.device_agents.config import AgentConfig
+from isthmus.device_agents.peer import check_model
+from isthmus.device_agents.roster import Roster
+from isthmus.device_agents.sources import open_source
+from isthmus.device_agents.stream import Uplink
 from isthmus.runtime.bundle import EXIT, LOCAL, POINTS, Bundle, load_bundle, write_manifest
+from isthmus.runtime.events import EndEvent, EventLog, FrameEvent, LinkEvent, RunEvent, read_events
+from isthmus.runtime.session import FullJitter
 from isthmus.runtime.wire import (
     EXTENSIONS,
     LATENT,
     Answer,
     add_servicer,
     answer_response,
+    latent_request,
     parse_request,
+    payload_request,
     refusal_response,
     server_options,
 )
@@ -102,6 +114,8 @@ class ScriptedServer:
     reply: Callable[[oip.ModelInferRequest], Any] = right_answer
     extensions: tuple[str, ...] | None = EXTENSIONS
     models: dict[str, tuple[int, ...]] = field(default_factory=lambda: {"tiny": (-1, 4, 4, 4)})
+    ready: bool = True
+    asked_ready: int = 0
     port: int = 0
     requests: list[oip.ModelInferRequest] = field(default_factory=list)
     streams: int = 0
@@ -151,7 +165,13 @@ class ScriptedServer:
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise NotImplementedError
 
-    ServerReady = ModelReady = ServerLive
+    ServerReady = ServerLive
+
+    async def ModelReady(self, request: Any, context: Any) -> oip.ModelReadyResponse:  # noqa: N802
+        self.asked_ready += 1
+        if request.name not in self.models:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown model {request.name!r}")
+        return oip.ModelReadyResponse(ready=self.ready)
 
     async def _replies(self, request: oip.ModelInferRequest, context: Any) -> list[Any]:
         parse_request(request)
@@ -249,3 +269,115 @@ def eventually() -> Callable[..., Any]:
         return value
 
     return wait
+
+
+@dataclass
+class Sink:
+    """Answers the uplink and remembers what it was told."""
+
+    manifest: Any
+    plain: bool = False
+    stale: set[int] = field(default_factory=set)
+    addresses: list[str] = field(default_factory=list)
+    capabilities: list[Any] = field(default_factory=list)
+    downs: list[str] = field(default_factory=list)
+    answers: list[tuple[int, str]] = field(default_factory=list)
+
+    def on_connected(self, address, capability):
+        check_model(capability, self.manifest)
+        self.addresses.append(address)
+        self.capabilities.append(capability)
+
+    def on_down(self, address, reason):
+        self.downs.append(reason)
+
+    def message(self, frame, frame_id):
+        if frame in self.stale:
+            return None
+        if self.plain:
+            latent = np.zeros((1, 4, 4, 4), np.uint8)
+            return latent_request(model="tiny", frame_id=frame_id, latent_nchw=latent, budget_us=10**6)
+        return payload_request(model="tiny", frame_id=frame_id, payloads=[b"x" * 40], budget_us=10**6)
+
+    def on_answer(self, frame, answer, now_s):
+        self.answers.append((frame, answer.outcome))
+
+
+@pytest.fixture
+async def connect_uplink(tiny):
+    """Return `connect_uplink(*addresses, **options) -> (uplink, sink, task)`; it runs until the test ends."""
+    tasks = []
+
+    def start(*addresses, plain=False, model="tiny", **options):
+        sink = Sink(tiny.manifest, plain=plain)
+        roster = Roster(addresses, lambda: FullJitter(base_s=0.01, cap_s=0.05, rng=random.Random(3)))
+        uplink = Uplink(roster=roster, model=model, run_id="run", sink=sink, **options)
+        task = asyncio.ensure_future(uplink.run())
+        tasks.append(task)
+        return uplink, sink, task
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture(scope="session")
+def banks(tiny, exit_only, serverless_mute):
+    return {bundle.root: WidthBank(bundle) for bundle in (tiny, exit_only, serverless_mute)}
+
+
+@pytest.fixture
+async def launch(banks, tiny_npz, watcher, tmp_path):
+    """Return `launch(bundle, server, **settings) -> (agent, task, log path)`."""
+    tasks, logs = [], []
+
+    def start(bundle, server, *, source=None, events=None, **settings):
+        path = Path(events) if events else tmp_path / "events.jsonl"
+        merged = {
+            "source": f"npz:{tiny_npz}",
+            "fps": 50.0,
+            "deadline_s": 0.2,
+            "policy": "fixed:3,4",
+            **settings,
+        }
+        config = AgentConfig(server=server, events=path, retry_cap_s=0.05, **merged)
+        log = EventLog(path)
+        logs.append(log)
+        agent = AgentRun(
+            config,
+            bundle,
+            bank=banks[bundle.root],
+            source=source or open_source(config.source, bundle.manifest),
+            log=log,
+            observer=watcher,
+        )
+        task = asyncio.ensure_future(agent.run())
+        tasks.append(task)
+        return agent, task, path
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for log in logs:
+        log.close()
+
+
+@pytest.fixture
+def account():
+    """Return `account(path)`: the events of a log that accounts for every frame exactly once."""
+
+    def check(path):
+        events = list(read_events(path))
+        frames = [event for event in events if isinstance(event, FrameEvent)]
+        assert isinstance(events[0], RunEvent)
+        end = events[-1]
+        assert isinstance(end, EndEvent)
+        assert sorted(event.frame for event in frames) == list(range(end.captured))
+        assert sum(end.outcomes.values()) == end.captured
+        for outcome, count in end.outcomes.items():
+            assert count == sum(event.outcome == outcome for event in frames)
+        return events[0], frames, [event for event in events if isinstance(event, LinkEvent)], end
+
+    return check

@@ -2,7 +2,9 @@
 
 import asyncio
 import dataclasses
+import json
 import random
+import socket
 import time
 from pathlib import Path
 
@@ -10,73 +12,10 @@ import grpc
 import numpy as np
 import pytest
 
-from isthmus.device_agents.agent import AgentRun
-from isthmus.device_agents.bank import WidthBank
-from isthmus.device_agents.config import AgentConfig
-from isthmus.device_agents.sources import ImageSource, open_source
+from isthmus.device_agents.sources import ImageSource
+from isthmus.device_agents.status import read_status
+from isthmus.runtime.bundle import OperatingPoint
 from isthmus.runtime.errors import InputError, NetworkError
-from isthmus.runtime.events import EndEvent, EventLog, FrameEvent, LinkEvent, RunEvent, read_events
-
-
-@pytest.fixture(scope="module")
-def banks(tiny, exit_only, serverless_mute):
-    return {bundle.root: WidthBank(bundle) for bundle in (tiny, exit_only, serverless_mute)}
-
-
-@pytest.fixture
-async def launch(banks, tiny_npz, watcher, tmp_path):
-    """Return `launch(bundle, server, **settings) -> (agent, task, log path)`."""
-    tasks, logs = [], []
-
-    def start(bundle, server, *, source=None, events=None, **settings):
-        path = Path(events) if events else tmp_path / "events.jsonl"
-        merged = {
-            "source": f"npz:{tiny_npz}",
-            "fps": 50.0,
-            "deadline_s": 0.2,
-            "policy": "fixed:3,4",
-            **settings,
-        }
-        config = AgentConfig(server=server, events=path, retry_cap_s=0.05, **merged)
-        log = EventLog(path)
-        logs.append(log)
-        agent = AgentRun(
-            config,
-            bundle,
-            bank=banks[bundle.root],
-            source=source or open_source(config.source, bundle.manifest),
-            log=log,
-            observer=watcher,
-        )
-        task = asyncio.ensure_future(agent.run())
-        tasks.append(task)
-        return agent, task, path
-
-    yield start
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    for log in logs:
-        log.close()
-
-
-@pytest.fixture
-def account():
-    """Return `account(path)`: the events of a log that accounts for every frame exactly once."""
-
-    def check(path):
-        events = list(read_events(path))
-        frames = [event for event in events if isinstance(event, FrameEvent)]
-        assert isinstance(events[0], RunEvent)
-        end = events[-1]
-        assert isinstance(end, EndEvent)
-        assert sorted(event.frame for event in frames) == list(range(end.captured))
-        assert sum(end.outcomes.values()) == end.captured
-        for outcome, count in end.outcomes.items():
-            assert count == sum(event.outcome == outcome for event in frames)
-        return events[0], frames, [event for event in events if isinstance(event, LinkEvent)], end
-
-    return check
 
 
 def _closed_port():
@@ -412,3 +351,174 @@ async def test_a_source_slower_than_its_rate_leaves_the_loop_its_turns(launch, a
         counting.cancel()
     account(path)
     assert len(seen) == len(set(seen)) == 40
+
+
+async def test_a_source_that_ends_ends_the_run_and_every_frame(launch, account, scripted_server, tiny):
+    server = await scripted_server()
+    images = np.zeros((12, 16, 16, 1), np.uint8)
+    source = ImageSource("short", images, [None] * 12, loop=False)
+    _, task, path = launch(tiny, server.address, source=source)
+    report = await asyncio.wait_for(task, 5)
+    _, _, _, end = account(path)
+    assert end.captured == report.summary.captured == 12
+
+
+async def test_in_a_queue_a_burst_is_answered_in_order_and_what_is_too_much_is_dropped(
+    launch, account, tiny, banks, monkeypatch
+):
+    bank = banks[tiny.root]
+    quick = bank.local
+
+    def slow(image):
+        time.sleep(0.03)
+        return quick(image)
+
+    monkeypatch.setattr(bank, "local", slow)
+    # As measured, so that the worker thread computes.
+    monkeypatch.setattr(type(bank), "local_s", property(lambda self: 0.03))
+    _, task, path = launch(
+        tiny, _closed_port(), frames=30, fps=100.0, policy="local", deadline_s=1.0, queue="fifo:5"
+    )
+    await asyncio.wait_for(task, 10)
+    _, frames, _, end = account(path)
+    answered = [event.frame for event in frames if event.answer is not None]
+    assert answered == sorted(answered)
+    assert len(answered) >= 6 + 5
+    dropped = [event for event in frames if event.outcome == "dropped"]
+    assert dropped
+    assert {event.reason for event in dropped} == {"5 newer frames were waiting"}
+    # In a queue the newest waits longest: five others are computed before it.
+    assert max(event.latency_s for event in frames if event.answer is not None) > 0.1
+    assert end.outcomes["local"] == len(answered)
+
+
+async def test_a_sure_exit_answers_at_once_and_the_link_stays_known(
+    launch, account, scripted_server, exit_only
+):
+    server = await scripted_server()
+    _, task, path = launch(
+        exit_only, server.address, duration_s=2.5, fps=40.0, exit_confidence=0.01, frames=100
+    )
+    await asyncio.wait_for(task, 10)
+    _, frames, links, end = account(path)
+    at_once = [event for event in frames if "exit is" in event.reason]
+    assert len(at_once) > 60
+    assert {(event.outcome, event.payload_bytes) for event in at_once} == {("exit", 0)}
+    assert max(event.latency_s for event in at_once[5:]) < 0.1
+    # About one frame a second goes out all the same, and its answer counts.
+    sent = [event for event in frames if event.payload_bytes]
+    assert 2 <= len(sent) <= 5
+    assert all(event.probe and "to keep the link known" in event.reason for event in sent)
+    assert end.outcomes["remote"] >= 2
+    assert len(server.requests) == len(sent)
+    assert links[-1].rtt_s is not None
+
+
+async def test_an_exit_that_is_not_sure_is_no_answer(launch, account, scripted_server, exit_only):
+    server = await scripted_server()
+    _, task, path = launch(exit_only, server.address, frames=40, exit_confidence=1.0)
+    await asyncio.wait_for(task, 5)
+    _, frames, _, end = account(path)
+    assert end.outcomes["remote"] >= 25
+    assert not any("exit is" in event.reason for event in frames)
+
+
+async def test_a_server_restarted_with_another_bundle_is_noted_and_the_device_answers(
+    launch, account, scripted_server, eventually, exit_only, watcher
+):
+    server = await scripted_server()
+    agent, task, path = launch(exit_only, server.address)
+    await eventually(lambda: len(server.requests) > 10)
+    await server.stop()
+    # First one whose latents have another shape, then one with other tables, then another model altogether.
+    other = await scripted_server(port=server.port, models={"tiny": (-1, 8, 2, 2)})
+    await eventually(lambda: any("takes latents (8, 2, 2)" in note for note in watcher.notes))
+    await other.stop()
+    said = "payload: table id 00 is unknown, the tables here are 11; load one bundle on both ends"
+    tables = await scripted_server(
+        port=server.port, reply=lambda request: (grpc.StatusCode.INVALID_ARGUMENT, said)
+    )
+    await eventually(lambda: any(said in note for note in watcher.notes))
+    await tables.stop()
+    gone = await scripted_server(port=server.port, models={"large": (-1, 4, 4, 4)})
+    await eventually(lambda: any("unknown model 'tiny'" in note for note in watcher.notes))
+    await gone.stop()
+    before = len(watcher.notes)
+    right = await scripted_server(port=server.port)
+    await eventually(lambda: len(right.requests) > 5)
+    agent.stop()
+    await asyncio.wait_for(task, 5)
+    _, frames, _, end = account(path)
+    assert any("connected to scripted" in note for note in watcher.notes[before:])
+    assert end.outcomes["dropped"] == sum("superseded" in event.reason for event in frames)
+    assert end.outcomes["exit"] > 5
+    assert end.outcomes["remote"] > 10
+
+
+async def test_answers_out_of_order_twice_or_late_end_every_frame_once(
+    launch, account, scripted_server, exit_only, replies
+):
+    held = []
+
+    def reply(request):
+        held.append(replies["right"](request))
+        if len(held) < 4:
+            return []
+        out, held[:] = list(reversed(held)), []
+        return out + out[:2]
+
+    server = await scripted_server(reply=reply)
+    _, task, path = launch(exit_only, server.address, frames=60, fps=100.0)
+    await asyncio.wait_for(task, 10)
+    _, _, _, end = account(path)
+    assert end.captured == 60
+    assert end.outcomes["remote"] > 30
+
+
+async def test_a_clock_that_is_set_changes_nothing(launch, account, scripted_server, tiny, monkeypatch):
+    server = await scripted_server()
+    real, steps = time.time, iter([0.0, 3600.0, -86_400.0] * 1000)
+    monkeypatch.setattr(time, "time", lambda: real() + next(steps))
+    _, task, path = launch(tiny, server.address, frames=40)
+    await asyncio.wait_for(task, 5)
+    _, frames, _, end = account(path)
+    assert end.outcomes["remote"] >= 25
+    assert all(0 < event.latency_s < 1 for event in frames if event.answer is not None)
+
+
+async def test_a_run_states_itself_and_hands_out_results(launch, account, scripted_server, tiny, tmp_path):
+    server = await scripted_server()
+    status, results = tmp_path / "status.json", tmp_path / "results.jsonl"
+    _, task, path = launch(
+        tiny, server.address, duration_s=1.3, status=status, results=str(results), thermal="off"
+    )
+    await asyncio.sleep(1.2)
+    running = read_status(status)
+    assert (running.state, running.connected, running.server) == ("running", True, server.address)
+    report = await asyncio.wait_for(task, 5)
+    ended = read_status(status)
+    assert (ended.state, ended.captured, ended.open) == ("ended", report.summary.captured, 0)
+    assert sum(ended.outcomes.values()) == ended.captured
+    assert ended.uptime_s == pytest.approx(1.3, abs=0.3)
+    assert ended.point == OperatingPoint(3, 4)
+    assert ended.rtt_s is not None
+    assert ended.latency_p50_s == report.summary.latency_p50_s
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    _, frames, _, _ = account(path)
+    assert [line["frame"] for line in lines] == [event.frame for event in frames]
+    assert [line["outcome"] for line in lines] == [event.outcome for event in frames]
+    remote = next(line for line in lines if line["outcome"] == "remote")
+    assert remote["label"] == tiny.manifest.labels[1]
+    assert sum(remote["probabilities"]) == pytest.approx(1.0)
+    assert report.results_lost == 0
+
+
+async def test_the_service_manager_is_told(launch, tiny, tmp_path, monkeypatch):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        _, task, _ = launch(tiny, _closed_port(), duration_s=1.2, policy="local")
+        await asyncio.wait_for(task, 5)
+        said = [listener.recv(200).split(b"\n")[0] for _ in range(3)]
+    assert said == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1"]

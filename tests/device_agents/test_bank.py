@@ -98,3 +98,56 @@ def test_what_this_machine_lacks_is_said(tiny):
         WidthBank(tiny, provider="gpu")
     with pytest.raises(InputError, match="threads 0"):
         WidthBank(tiny, threads=0)
+
+
+@pytest.fixture
+def refusing(monkeypatch):
+    """Return `refuse(accepts)`: an XNNPACK that takes only the files for which `accepts(content)` holds."""
+    real = ort.InferenceSession
+
+    def refuse(accepts):
+        class Session:
+            def __init__(self, content, options, *, providers, provider_options):
+                self.wanted = providers[0]
+                if self.wanted == "XnnpackExecutionProvider":
+                    assert provider_options[0] == {"intra_op_num_threads": "1"}
+                    if not accepts(content):
+                        raise RuntimeError("kernel not found for a node\nmore")
+                self.session = real(content, options, providers=["CPUExecutionProvider"])
+
+            def __getattr__(self, name):
+                return getattr(self.session, name)
+
+            def get_providers(self):
+                return [self.wanted, "CPUExecutionProvider"]
+
+        monkeypatch.setattr(ort, "InferenceSession", Session)
+        monkeypatch.setattr(
+            ort, "get_available_providers", lambda: ["XnnpackExecutionProvider", "CPUExecutionProvider"]
+        )
+
+    return refuse
+
+
+def test_a_head_that_the_provider_refuses_runs_on_the_cpu_and_that_is_said(tiny, refusing, tiny_images):
+    widest = tiny.read(head_name(1.0))
+    plain = WidthBank(tiny)
+    refusing(lambda content: content != widest)
+    bank = WidthBank(tiny, provider="xnnpack")
+    assert bank.provider == "XnnpackExecutionProvider"
+    assert bank.notes == (
+        "heads/w100.onnx runs on CPUExecutionProvider: XnnpackExecutionProvider refused it "
+        "(kernel not found for a node)",
+    )
+    image = tiny_images[0][0]
+    np.testing.assert_array_equal(bank.head(3, image)[0], plain.head(3, image)[0])
+
+
+def test_a_provider_that_takes_no_head_at_all_is_refused(tiny, refusing):
+    refusing(lambda content: False)
+    with pytest.raises(InputError, match=r"provider xnnpack: it takes no head .*refused it.*give cpu"):
+        WidthBank(tiny, provider="xnnpack")
+
+
+def test_every_network_that_runs_as_asked_is_silent(tiny):
+    assert WidthBank(tiny, provider="cpu").notes == ()

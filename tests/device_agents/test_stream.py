@@ -1,76 +1,17 @@
 """The uplink against real gRPC servers on loopback that behave as told."""
 
 import asyncio
-import random
-from dataclasses import dataclass, field
-from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 
-from isthmus.device_agents.peer import check_model
-from isthmus.device_agents.roster import Roster
-from isthmus.device_agents.stream import Uplink
 from isthmus.runtime.errors import NetworkError, PeerError
-from isthmus.runtime.session import FullJitter
-from isthmus.runtime.wire import EXTENSIONS, SERVICE_NAME, latent_request, oip, payload_request
+from isthmus.runtime.wire import EXTENSIONS, SERVICE_NAME, oip
 
 
-@dataclass
-class Sink:
-    """Answers the uplink and remembers what it was told."""
-
-    manifest: Any
-    plain: bool = False
-    stale: set[int] = field(default_factory=set)
-    addresses: list[str] = field(default_factory=list)
-    capabilities: list[Any] = field(default_factory=list)
-    downs: list[str] = field(default_factory=list)
-    answers: list[tuple[int, str]] = field(default_factory=list)
-
-    def on_connected(self, address, capability):
-        check_model(capability, self.manifest)
-        self.addresses.append(address)
-        self.capabilities.append(capability)
-
-    def on_down(self, address, reason):
-        self.downs.append(reason)
-
-    def message(self, frame, frame_id):
-        if frame in self.stale:
-            return None
-        if self.plain:
-            latent = np.zeros((1, 4, 4, 4), np.uint8)
-            return latent_request(model="tiny", frame_id=frame_id, latent_nchw=latent, budget_us=10**6)
-        return payload_request(model="tiny", frame_id=frame_id, payloads=[b"x" * 40], budget_us=10**6)
-
-    def on_answer(self, frame, answer, now_s):
-        self.answers.append((frame, answer.outcome))
-
-
-@pytest.fixture
-async def connect(tiny):
-    """Return `connect(address, **uplink)`, which runs an uplink until the end of the test."""
-    tasks = []
-
-    def start(*addresses, plain=False, model="tiny", **options):
-        sink = Sink(tiny.manifest, plain=plain)
-        roster = Roster(addresses, lambda: FullJitter(base_s=0.01, cap_s=0.05, rng=random.Random(3)))
-        uplink = Uplink(roster=roster, model=model, run_id="run", sink=sink, **options)
-        task = asyncio.ensure_future(uplink.run())
-        tasks.append(task)
-        return uplink, sink, task
-
-    yield start
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def test_frames_go_over_one_stream_and_answers_come_back(scripted_server, connect, eventually):
+async def test_frames_go_over_one_stream_and_answers_come_back(scripted_server, connect_uplink, eventually):
     server = await scripted_server()
-    uplink, sink, _ = connect(server.address)
+    uplink, sink, _ = connect_uplink(server.address)
     await eventually(lambda: sink.capabilities)
     for frame in range(5):
         uplink.send(frame)
@@ -82,9 +23,9 @@ async def test_frames_go_over_one_stream_and_answers_come_back(scripted_server, 
     assert (capability.server, capability.stream, capability.payload) == ("scripted 1", True, True)
 
 
-async def test_without_the_stream_extension_each_frame_is_a_call(scripted_server, connect, eventually):
+async def test_without_the_stream_extension_each_frame_is_a_call(scripted_server, connect_uplink, eventually):
     server = await scripted_server(extensions=("isthmus_payload",))
-    uplink, sink, _ = connect(server.address)
+    uplink, sink, _ = connect_uplink(server.address)
     await eventually(lambda: sink.capabilities)
     for frame in range(3):
         uplink.send(frame)
@@ -96,10 +37,10 @@ async def test_without_the_stream_extension_each_frame_is_a_call(scripted_server
 
 @pytest.mark.parametrize("extensions", [None, (), ("sequence", "statistics")])
 async def test_another_server_of_the_protocol_gets_plain_latents_in_calls(
-    scripted_server, connect, eventually, extensions
+    scripted_server, connect_uplink, eventually, extensions
 ):
     server = await scripted_server(extensions=extensions)
-    uplink, sink, _ = connect(server.address, plain=True)
+    uplink, sink, _ = connect_uplink(server.address, plain=True)
     await eventually(lambda: sink.capabilities)
     assert not sink.capabilities[0].payload
     assert not sink.capabilities[0].stream
@@ -108,9 +49,9 @@ async def test_another_server_of_the_protocol_gets_plain_latents_in_calls(
     assert server.requests[0].inputs[0].name == "latent"
 
 
-async def test_a_frame_that_went_stale_in_the_queue_is_not_sent(scripted_server, connect, eventually):
+async def test_a_frame_that_went_stale_in_the_queue_is_not_sent(scripted_server, connect_uplink, eventually):
     server = await scripted_server()
-    uplink, sink, _ = connect(server.address)
+    uplink, sink, _ = connect_uplink(server.address)
     await eventually(lambda: sink.capabilities)
     sink.stale = {0, 2}
     for frame in range(4):
@@ -119,11 +60,11 @@ async def test_a_frame_that_went_stale_in_the_queue_is_not_sent(scripted_server,
     assert [request.id for request in server.requests] == ["run.1", "run.3"]
 
 
-async def test_the_agent_may_start_first(scripted_server, connect, eventually):
+async def test_the_agent_may_start_first(scripted_server, connect_uplink, eventually):
     probe = await scripted_server()
     port = probe.port
     await probe.stop()
-    _, sink, _ = connect(f"127.0.0.1:{port}")
+    _, sink, _ = connect_uplink(f"127.0.0.1:{port}")
     await eventually(lambda: len(sink.downs) >= 3)
     assert sink.capabilities == []
     assert "UNAVAILABLE" in sink.downs[0]
@@ -131,9 +72,9 @@ async def test_the_agent_may_start_first(scripted_server, connect, eventually):
     await eventually(lambda: sink.capabilities)
 
 
-async def test_a_server_that_goes_and_comes_back_is_found_again(scripted_server, connect, eventually):
+async def test_a_server_that_goes_and_comes_back_is_found_again(scripted_server, connect_uplink, eventually):
     server = await scripted_server()
-    uplink, sink, _ = connect(server.address)
+    uplink, sink, _ = connect_uplink(server.address)
     await eventually(lambda: sink.capabilities)
     uplink.send(0)
     await eventually(lambda: sink.answers)
@@ -146,39 +87,39 @@ async def test_a_server_that_goes_and_comes_back_is_found_again(scripted_server,
     assert [request.id for request in again.requests] == ["run.1"]
 
 
-async def test_an_unknown_model_ends_it_with_one_line(scripted_server, connect):
+async def test_an_unknown_model_ends_it_with_one_line(scripted_server, connect_uplink):
     server = await scripted_server()
-    _, _, task = connect(server.address, model="other")
+    _, _, task = connect_uplink(server.address, model="other")
     with pytest.raises(NetworkError, match=r"has no model 'other' .*unknown model.*--model"):
         await asyncio.wait_for(task, 5)
 
 
-async def test_a_server_of_another_kind_ends_it(connect):
+async def test_a_server_of_another_kind_ends_it(connect_uplink):
     server = grpc.aio.server()
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        _, _, task = connect(f"127.0.0.1:{port}")
+        _, _, task = connect_uplink(f"127.0.0.1:{port}")
         with pytest.raises(NetworkError, match="does not speak the Open Inference Protocol"):
             await asyncio.wait_for(task, 5)
     finally:
         await server.stop(None)
 
 
-async def test_another_bundle_under_the_same_name_ends_it(scripted_server, connect):
+async def test_another_bundle_under_the_same_name_ends_it(scripted_server, connect_uplink):
     server = await scripted_server(models={"tiny": (-1, 8, 4, 4)})
-    _, _, task = connect(server.address)
+    _, _, task = connect_uplink(server.address)
     with pytest.raises(PeerError, match=r"takes latents \(8, 4, 4\), bundle tiny gives \(4, 4, 4\)"):
         await asyncio.wait_for(task, 5)
 
 
 @pytest.mark.parametrize("extensions", [("isthmus_payload", "model_stream_infer"), ("isthmus_payload",)])
 async def test_a_refusal_is_final_until_the_server_has_answered_once(
-    scripted_server, connect, eventually, extensions, replies
+    scripted_server, connect_uplink, eventually, extensions, replies
 ):
     refuse = (grpc.StatusCode.INVALID_ARGUMENT, "table id is unknown")
     server = await scripted_server(extensions=extensions)
-    uplink, sink, task = connect(server.address)
+    uplink, sink, task = connect_uplink(server.address)
     await eventually(lambda: sink.capabilities)
     uplink.send(0)
     await eventually(lambda: sink.answers)
@@ -188,7 +129,7 @@ async def test_a_refusal_is_final_until_the_server_has_answered_once(
     assert "table id is unknown" in sink.downs[0]
     assert not task.done()
 
-    fresh, fresh_sink, fresh_task = connect(server.address)
+    fresh, fresh_sink, fresh_task = connect_uplink(server.address)
     await eventually(lambda: fresh_sink.capabilities)
     fresh.send(0)
     with pytest.raises(PeerError, match="refuses model 'tiny': INVALID_ARGUMENT: table id is unknown"):
@@ -197,10 +138,10 @@ async def test_a_refusal_is_final_until_the_server_has_answered_once(
 
 @pytest.mark.parametrize("extensions", [("isthmus_payload", "model_stream_infer"), ("isthmus_payload",)])
 async def test_a_malformed_answer_is_final_only_at_first(
-    scripted_server, connect, eventually, extensions, replies
+    scripted_server, connect_uplink, eventually, extensions, replies
 ):
     server = await scripted_server(extensions=extensions)
-    uplink, sink, task = connect(server.address)
+    uplink, sink, task = connect_uplink(server.address)
     await eventually(lambda: sink.capabilities)
     uplink.send(0)
     await eventually(lambda: sink.answers)
@@ -213,16 +154,16 @@ async def test_a_malformed_answer_is_final_only_at_first(
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
-async def test_a_full_queue_behind_a_call_is_busy_not_lost(scripted_server, connect, eventually, code):
+async def test_a_full_queue_behind_a_call_is_busy_not_lost(scripted_server, connect_uplink, eventually, code):
     server = await scripted_server(extensions=(), reply=lambda request: (code, "Exceeds maximum queue size"))
-    uplink, sink, _ = connect(server.address, plain=True)
+    uplink, sink, _ = connect_uplink(server.address, plain=True)
     await eventually(lambda: sink.capabilities)
     uplink.send(0)
     await eventually(lambda: sink.answers == [(0, "busy")])
     assert sink.downs == []
 
 
-async def test_foreign_and_repeated_ids_are_harmless(scripted_server, connect, eventually, replies):
+async def test_foreign_and_repeated_ids_are_harmless(scripted_server, connect_uplink, eventually, replies):
     def confuse(request):
         right = replies["right"](request)
         foreign, nonsense, endless = (replies["right"](request) for _ in range(3))
@@ -232,7 +173,7 @@ async def test_foreign_and_repeated_ids_are_harmless(scripted_server, connect, e
         return [foreign, nonsense, endless, right, right]
 
     server = await scripted_server(reply=confuse)
-    uplink, sink, _ = connect(server.address)
+    uplink, sink, _ = connect_uplink(server.address)
     await eventually(lambda: sink.capabilities)
     uplink.send(7)
     await eventually(lambda: len(sink.answers) == 2)
@@ -240,7 +181,7 @@ async def test_foreign_and_repeated_ids_are_harmless(scripted_server, connect, e
 
 
 @pytest.mark.parametrize("where", ["description", "answer"])
-async def test_bytes_that_are_no_message_end_it_with_one_line(connect, where):
+async def test_bytes_that_are_no_message_end_it_with_one_line(connect_uplink, where):
     garbage = b"\xff\xff\xff"
     metadata = oip.ServerMetadataResponse(name="other", extensions=EXTENSIONS).SerializeToString()
 
@@ -263,7 +204,7 @@ async def test_bytes_that_are_no_message_end_it_with_one_line(connect, where):
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    uplink, _, task = connect(f"127.0.0.1:{port}")
+    uplink, _, task = connect_uplink(f"127.0.0.1:{port}")
     uplink.send(0)
     try:
         with pytest.raises(PeerError, match="no message"):
@@ -272,9 +213,9 @@ async def test_bytes_that_are_no_message_end_it_with_one_line(connect, where):
         await server.stop(None)
 
 
-async def test_a_server_that_hangs_is_given_up(scripted_server, connect, eventually, replies):
+async def test_a_server_that_hangs_is_given_up(scripted_server, connect_uplink, eventually, replies):
     server = await scripted_server(reply=replies["silent"])
-    uplink, sink, _ = connect(server.address, answer_timeout_s=5.0)
+    uplink, sink, _ = connect_uplink(server.address, answer_timeout_s=5.0)
     await eventually(lambda: sink.capabilities)
     uplink.send(0)
     await eventually(lambda: server.requests)
