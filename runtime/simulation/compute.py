@@ -38,6 +38,8 @@ class SimDevice:
 
     def __init__(self, world: DeviceWorld, rng: random.Random) -> None:
         widths = sorted({record.point.width_index for record in world.points.records})
+        self._interval_s = 1.0 / world.fps
+        self._server_load = world.server_load
         self.heads = {width: TimedStep(world.head(width), rng, warm=True) for width in widths}
         self.encode = TimedStep(world.encode_s, rng, warm=False)
         self.exit = None if world.exit is None else TimedStep(world.exit, rng, warm=True)
@@ -51,6 +53,8 @@ class SimDevice:
             local_s=None if self.local is None else self.local.seconds,
             encode_s=self.encode.seconds,
             server_s=server_s,
+            server_load=self._server_load,
+            interval_s=self._interval_s,
         )
 
     def quickest(self) -> tuple[Fallback | None, float]:

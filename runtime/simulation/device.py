@@ -56,7 +56,7 @@ class _Agent:
         self._sink = sink
         self._rng = random.Random(f"device {world.seed}")
         self._clock = VirtualClock(world.start_s)
-        self._session = Session(deadline_s=world.deadline_s)
+        self._session = Session(deadline_s=world.deadline_s, queue_limit=world.queue_limit)
         self._account = Account(world.points, sink)
         self._device = SimDevice(world, self._rng)
         self._guard = SimGuard(

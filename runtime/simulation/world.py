@@ -62,6 +62,8 @@ class DeviceWorld:
         jitter_s: What gRPC, the kernel and the scheduler add to each way over the link.
         wake_s: What the device's own event loop and threads add between the steps of a frame.
         seed: Of every draw; the same world twice gives the same run.
+        queue_limit: Most frames that wait to be computed, oldest first; None: only the newest waits.
+        server_load: What the server says of the share of its time in which it computes; None: nothing.
         server_clock: The server tells when it received a frame.
         outages: (from, until) in which the server cannot be reached at all; its connections are lost.
         busy: (from, until) in which the server refuses frames as busy.
@@ -89,6 +91,8 @@ class DeviceWorld:
     jitter_s: Distribution = _NO_TIME
     wake_s: Distribution = _NO_TIME
     seed: int = 1
+    queue_limit: int | None = None
+    server_load: float | None = None
     server_clock: bool = True
     outages: tuple[Interval, ...] = ()
     busy: tuple[Interval, ...] = ()
@@ -105,6 +109,8 @@ class DeviceWorld:
         for name, value in {"start": self.start_s, "delay": self.delay_s}.items():
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name} {value:g} s: give finite seconds, 0 or more")
+        if self.queue_limit is not None and self.queue_limit < 1:
+            raise InputError(f"a queue of {self.queue_limit} frames; give 1 or more, or leave it out")
         for begin_s, end_s in (*self.outages, *self.busy):
             if not begin_s < end_s:
                 raise InputError(

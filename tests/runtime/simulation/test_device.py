@@ -187,3 +187,26 @@ def test_every_frame_ends_once(
     assert all(event.latency_s is None or event.latency_s >= 0 for event in run.frames)
     late = [event for event in run.frames if event.latency_s is not None and event.latency_s > deadline_s]
     assert len(late) == run.summary.outcomes["late"]
+
+
+def test_in_queue_mode_the_oldest_frame_is_computed_first(make_world, always):
+    world = make_world(head_s={0: Constant(0.25)}, deadline_s=3.0, duration_s=3.0, queue_limit=2)
+    run = run_device(world, always(NARROW))
+    computed = sorted(event.frame for event in run.frames if event.head_s is not None)
+    # 4 and 5 wait when 1 is done at 0.5 s; 2 and 3 have had to go.
+    assert computed[:4] == [0, 1, 4, 6]
+    assert {event.reason for event in run.frames if event.outcome == "dropped"} == {
+        "2 newer frames were waiting"
+    }
+
+
+def test_the_policy_is_told_what_the_live_agent_tells_it(make_world, always):
+    policy = always(NARROW)
+    run_device(make_world(server_load=0.4), policy)
+    link, device, budget_s, now_s = policy.asked[10]
+    assert (device.interval_s, device.server_load) == (0.1, 0.4)
+    assert (device.head_s, device.exit_s, device.local_s) == ({0: 0.005, 1: 0.01}, 0.002, None)
+    assert (device.encode_s, device.server_s) == (0.001, pytest.approx(0.004))
+    # The deadline less the guard's margin of 2 + 2 ms.
+    assert (budget_s, now_s) == (pytest.approx(0.096), pytest.approx(1.0))
+    assert link.connected
