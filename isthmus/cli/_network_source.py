@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isthmus.cli._common import console
-from isthmus.runtime.errors import InputError
+from isthmus.runtime.errors import InputError, PlanError
 
 if TYPE_CHECKING:
     from isthmus.runtime.datasets import ImageSet
@@ -122,8 +122,13 @@ def _export(
     if weights is not None:
         load_weights(module, weights)
     example_nchw = torch.zeros(1, channels, height, width)
-    sites = list_sites(module, example_nchw)
     export_onnx(module, example_nchw, path)
+    try:
+        sites = list_sites(module, example_nchw)
+    except PlanError as error:
+        # The exporter follows a forward that torch.fx does not: it can be cut, only not be trained at a cut.
+        console.print(f"note: no place for a trained bottleneck: {error}", markup=False, soft_wrap=True)
+        return {}
     matched = match_cuts(module, path, [fact.name for fact in list_cuts(path)])
     known = {name: site.name for site in sites for name in (site.name, *site.aliases)}
     return {tensor: known[name] for tensor, name in matched.items() if name in known}
