@@ -88,8 +88,10 @@ def lower_bound(
     kept: Sequence[Limit],
     weigh: Callable[[State], None],
     best: Callable[[], float],
+    *,
+    local: bool,
 ) -> float:
-    """Return what no split that needs the server is better than; infinite if none keeps the limits.
+    """Return what no split of `search` is better than; infinite if none keeps the limits.
 
     Args:
         search: Where the splits are.
@@ -97,9 +99,10 @@ def lower_bound(
         kept: What has to hold.
         weigh: Called with every device set that comes up.
         best: Returns the best value known; reaching it is enough.
+        local: Whether everything on the device is a split that may be used; else the bound is for the others.
     """
     for limit in kept:
-        least = search.least(limit.weights, local=False)
+        least = search.least(limit.weights, local=local)
         if least.state is not None:
             weigh(least.state)
         if least.value > limit.most:
@@ -115,7 +118,7 @@ def lower_bound(
         for price, limit in zip(prices, kept, strict=True):
             if price:
                 weights = weights.plus(limit.weights, price * unit / (limit.most or 1))
-        least = search.least(weights, local=False)
+        least = search.least(weights, local=local)
         if least.state is None:
             return math.inf
         weigh(least.state)

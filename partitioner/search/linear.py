@@ -21,6 +21,9 @@ from isthmus.partitioner.search.maxflow import CutNetwork
 from isthmus.partitioner.search.regions import Region, close
 from isthmus.partitioner.search.scoring import Scorer
 
+# With so many ends of a network, each is looked at for the best set that needs the server.
+_MOST_ENDS = 16
+
 
 class Weights(NamedTuple):
     """A linear cost: what a unit of each total costs; `offload` is paid once if anything is on the server."""
@@ -79,88 +82,123 @@ class LinearSearch:
         )
 
     def least(self, weights: Weights, *, local: bool = True) -> Least:
-        """Return the device set that costs least; without `local`, of those that need the server."""
+        """Return the device set that costs least.
+
+        Without `local` it is the least of those that need the server. Where the network has more than
+        `_MOST_ENDS` ends the value is then only a lower bound, and the set may be everything.
+        """
         found = self._least(weights)
         if local or found.state is None or found.state.mask != self._scorer.full:
             return found
         # Whoever needs the server leaves it one of the nodes that nothing follows.
+        ends = [node for node, after in enumerate(self._scorer.next) if not after]
+        if len(ends) > _MOST_ENDS:
+            return found
         best = Least(math.inf, None)
-        for node in range(len(self._scorer.next)):
-            if not self._scorer.next[node]:
-                rest = close(self._scorer, self._region._replace(server=self._region.server | 1 << node))
-                if rest is not None:
-                    best = min(
-                        best, LinearSearch(self._scorer, rest, self._blocks)._least(weights), key=_value
-                    )
+        for node in ends:
+            rest = close(self._scorer, self._region._replace(server=self._region.server | 1 << node))
+            if rest is not None:
+                best = min(best, LinearSearch(self._scorer, rest, self._blocks)._least(weights), key=_value)
         return best
 
     def _least(self, weights: Weights) -> Least:
         costs = _Costs(self, weights)
-        best, bounds = self._borders(costs)
-        for bound, block in sorted(bounds, key=lambda item: item[0]):
-            if bound >= best.value:
+        least, best, bounds = self._borders(costs)
+        for bound, base, block in sorted(bounds):
+            if bound >= least:
                 break
-            state = self._scorer.state_of(self._cut(costs, block))
-            best = min(best, Least(self.value(weights, state), state), key=_value)
-        return best
+            mask = self._cut(costs, block)
+            value = base + self._own_cost(costs, block, mask)
+            if value < least:
+                least, best = value, mask
+        if best is None:
+            return Least(math.inf, None)
+        state = self._scorer.state_of(best)
+        return Least(self.value(weights, state), state)
 
-    def _borders(self, costs: _Costs) -> tuple[Least, list[tuple[float, Block]]]:
-        """Return the best set that ends at a pinch, and a lower bound for every block with more sets."""
+    def _borders(self, costs: _Costs) -> tuple[float, int | None, list[tuple[float, float, Block]]]:
+        """Return the best set that ends at a pinch with its value, and the blocks that may have a better one.
+
+        With each of these come a lower bound and what its surroundings cost, wherever the border is in it.
+        """
         scorer, region = self._scorer, self._region
-        count = len(scorer.graph.nodes)
-        crossing: list[float] = [0] * (count + 2)
-        barred: list[float] = [0] * (count + 2)
-        for index, (made, last) in enumerate(self._span):
-            if last >= 0:
-                row = barred if index in region.barred else crossing
-                step = 1 if index in region.barred else costs.tensor[index]
-                row[made + 1] += step
-                row[last + 1] -= step
-        crossing, barred = list(itertools.accumulate(crossing)), list(itertools.accumulate(barred))
+        crossing, barred = self._crossing(costs)
         before = [0, *itertools.accumulate(costs.device)]
         behind = [0, *itertools.accumulate(reversed(costs.server))][::-1]
-        values: dict[int, float] = {}
-        bounds = []
+        count = len(scorer.graph.nodes)
+        least, best, bounds = math.inf, None, []
         for block in self._blocks:
             for place in block:
                 mask = (1 << place) - 1
                 if not barred[place] and not region.device & ~mask and not region.server & mask:
-                    offload = 0 if place == count else costs.weights.offload
-                    values[place] = before[place] + behind[place] + crossing[place] + offload
+                    value = before[place] + behind[place] + crossing[place]
+                    value += 0 if place == count else costs.weights.offload
+                    if value < least:
+                        least, best = value, mask
             if block.last - block.first > 1:
-                own = range(block.first, block.last)
-                ending = sum(
-                    costs.tensor[index]
-                    for index in {index for node in own for index in scorer.read[node]}
-                    if self._span[index][0] < block.first
-                    and self._span[index][1] < block.last
-                    and index not in region.barred
-                )
-                bound = before[block.first] + behind[block.last] + crossing[block.first] - ending
-                bound += sum(min(costs.device[node], costs.server[node]) for node in own)
-                bounds.append((bound + (0 if block.last == count else costs.weights.offload), block))
-        if not values:
-            return Least(math.inf, None), bounds
-        place = min(values, key=lambda place: (values[place], place))
-        state = scorer.state_of((1 << place) - 1)
-        return Least(self.value(costs.weights, state), state), bounds
+                ending = {
+                    index
+                    for index in self._tensors_of(block)
+                    if self._span[index][0] < block.first and self._span[index][1] < block.last
+                }
+                if barred[block.first] > len(ending & region.barred):
+                    continue  # something that may not cross passes by
+                base = before[block.first] + behind[block.last] + crossing[block.first]
+                base -= sum(costs.tensor[index] for index in ending - region.barred)
+                bound = base + (0 if block.last == count else costs.weights.offload)
+                for node in range(block.first, block.last):
+                    bound += min(costs.device[node], costs.server[node])
+                bounds.append((bound, base, block))
+        return least, best, bounds
+
+    def _crossing(self, costs: _Costs) -> tuple[list[float], list[int]]:
+        """Return what crosses at every place in the nodes' order: its cost, and how many may not."""
+        count = len(self._scorer.graph.nodes)
+        cost: list[float] = [0] * (count + 2)
+        barred = [0] * (count + 2)
+        for index, (made, last) in enumerate(self._span):
+            if last < 0:
+                continue
+            if index in self._region.barred:
+                barred[made + 1] += 1
+                barred[last + 1] -= 1
+            else:
+                cost[made + 1] += costs.tensor[index]
+                cost[last + 1] -= costs.tensor[index]
+        return list(itertools.accumulate(cost)), list(itertools.accumulate(barred))
+
+    def _tensors_of(self, block: Block) -> set[int]:
+        made, read = self._scorer.made, self._scorer.read
+        return {index for node in range(*block) for index in (*made[node], *read[node])}
+
+    def _own_cost(self, costs: _Costs, block: Block, mask: int) -> float:
+        """Return what the device set `mask` costs in `block`, beside its surroundings."""
+        total = 0 if mask == self._scorer.full else costs.weights.offload
+        for node in range(*block):
+            total += costs.device[node] if mask >> node & 1 else costs.server[node]
+        for index in sorted(self._tensors_of(block)):
+            made, last = self._span[index]
+            passes_by = made < block.first and last >= block.last
+            on_device = made < block.first or mask >> made & 1
+            if not passes_by and on_device and self._scorer.readers[index] & ~mask:
+                if index in self._region.barred:
+                    return math.inf
+                total += costs.tensor[index]
+        return total
 
     def _cut(self, costs: _Costs, block: Block) -> int:
         """Return the best device set with its border in `block`; if there is none, one of infinite value."""
-        scorer = self._scorer
         near = self._region.device | block.before
         free = block.through & ~near & ~self._region.server
         network = CutNetwork()
         vertex = {node: network.vertex() for node in members(free)}
-        own = range(block.first, block.last)
-        tensors = sorted({index for node in own for index in (*scorer.made[node], *scorer.read[node])})
         for node, number in vertex.items():
             saved = costs.server[node] - costs.device[node]
             if saved > 0:
                 network.supply[number] += saved
             else:
                 network.demand[number] -= saved
-        for index in tensors:
+        for index in sorted(self._tensors_of(block)):
             self._add_tensor(network, vertex, costs, index, near, free)
         side = network.near_side()
         mask = near

@@ -14,10 +14,10 @@ from isthmus.partitioner.search.scoring import Scorer
 from isthmus.partitioner.search.tally import Tally
 
 
-def least_late(search: LinearSearch, scorer: Scorer, tally: Tally) -> float:
-    """Return a probability of being late that no split of `search` that needs the server is below.
+def least_late(search: LinearSearch, scorer: Scorer, tally: Tally, *, local: bool) -> float:
+    """Return a probability of being late that no split of `search` is below; infinite if there is no split.
 
-    It is infinite if there is no such split. Every device set that comes up is weighed.
+    Every device set that comes up is weighed. `local` says whether everything on the device may be used.
     """
     deadline_s = scorer.problem.constraints.deadline_s
     kept = limits(scorer, deadline=False)
@@ -27,7 +27,7 @@ def least_late(search: LinearSearch, scorer: Scorer, tally: Tally) -> float:
 
     def least_s(seconds_per_byte: float) -> float:
         weights = latency_weights(scorer, seconds_per_byte)
-        return lower_bound(search, [weights], kept, tally.weigh_state, lambda: deadline_s)
+        return lower_bound(search, [weights], kept, tally.weigh_state, lambda: deadline_s, local=local)
 
     if least_s(0) == math.inf:
         return math.inf

@@ -33,8 +33,8 @@ class RawInput:
 
     encoding: str
     nbytes: int
-    encode_s: float = 0.0
-    decode_s: float = 0.0
+    encode_s: float = 0
+    decode_s: float = 0
     encode_j: float = 0
 
     def __post_init__(self) -> None:

@@ -95,6 +95,11 @@ class _Search:
         if any(not region.server for region in self.regions):
             self.tally.weigh_state(self.scorer.state_of(full))
 
+    def _local_keeps(self, *, deadline: bool) -> bool:
+        """Say whether everything on the device keeps the memory and, if asked, the deadline."""
+        (candidate,) = self.scorer.candidates(self.scorer.state_of(self.scorer.full))
+        return not self.scorer.breaks(candidate, deadline=deadline)
+
     def _enumerate(self, most_sets: int) -> None:
         """Weigh every device set of the blocks that have few enough; the others become `large`.
 
@@ -122,7 +127,7 @@ class _Search:
         for region, found in where:
             here = LinearSearch(scorer, region, found)
             if objective.kind == "on-time":
-                least = least_late(here, scorer, tally)
+                least = least_late(here, scorer, tally, local=self._local_keeps(deadline=False))
             elif scorer.seconds_per_byte == math.inf or kept is None:
                 least = math.inf  # only what needs no server is ever finite, and that is weighed
             else:
@@ -136,7 +141,8 @@ class _Search:
         self.ways[index] = "min-cut" if linear else "Lagrangian bound"
 
     def _bound(self, index: int, here: LinearSearch, kept: list[Limit], *, cheap: bool) -> float:
-        """Return what no split of `here` that needs the server is better than, for the objective `index`."""
+        """Return what no split of `here` is better than, for the objective `index`."""
+        local = self._local_keeps(deadline=True)
         costs, weigh = pieces(self.scorer, self.objectives[index]), self.tally.weigh_state
 
         def best() -> float:
@@ -144,9 +150,9 @@ class _Search:
 
         least = -math.inf
         if len(costs) == 1:  # first without limits: what keeps them anyway needs no price
-            least = lower_bound(here, costs, [], weigh, best)
+            least = lower_bound(here, costs, [], weigh, best, local=local)
         if not cheap and least < best() and (kept or len(costs) > 1):
-            least = max(least, lower_bound(here, costs, kept, weigh, best))
+            least = max(least, lower_bound(here, costs, kept, weigh, best, local=local))
         return least
 
     def _mix(self, here: LinearSearch) -> None:
