@@ -20,6 +20,8 @@ _BYTES_PER = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 _BUDGET = re.compile(r"bytes:([0-9]+(?:\.[0-9]+)?)(B|kB|MB|GB)")
 # An hour's budget may be spent unevenly over so many seconds.
 _SPREAD_S = 300.0
+# An empty bucket makes bytes so many times dearer, a full one so many times cheaper.
+_STEEPNESS = 8.0
 # Frames over which correct answers per joule are averaged.
 _ENERGY_FRAMES = 200.0
 
@@ -108,9 +110,9 @@ class BytesPerHour:
     """The best accuracy for at most so many bytes an hour, for links that are paid by volume.
 
     A bucket fills at the allowed rate and holds what five minutes may use; what it does not hold cannot be
-    sent, so that no hour exceeds its budget by more than the bucket. A byte's charge is the utility that the
-    allowance would buy with it elsewhere: the slope of the points' utility over their bytes at the bytes that
-    the bucket can spend on every frame of the next five minutes.
+    sent, so that no hour exceeds its budget by more than the bucket. A byte's charge is what it would buy
+    elsewhere: the slope of the points' utility over their bytes at the bytes that are allowed per frame, more
+    of it the emptier the bucket is. So the charge settles where spending equals the allowance.
     """
 
     def __init__(self, points: PointTable, per_hour: float, name: str) -> None:
@@ -135,10 +137,8 @@ class BytesPerHour:
             self._held = min(self._size, self._held + elapsed_s * self._per_s)
         self._at_s = now_s
         self._wire_bytes = wire_bytes
-        # The surplus over half a bucket, or the lack of it, is to be evened out within the spread.
-        surplus_per_s = (self._held - self._size / 2) / (_SPREAD_S / 4)
-        per_frame = max(0.0, self._per_s + surplus_per_s) * self._interval_s
-        slope = self._slope_at(per_frame, wire_bytes)
+        slope = self._slope_at(self._per_s * self._interval_s, wire_bytes)
+        slope *= _STEEPNESS ** (1.0 - 2.0 * self._held / self._size)
         return [slope * n if n <= self._held else float("inf") for n in wire_bytes]
 
     def device_charge(self, choice: DeviceChoice, device: DeviceState) -> float:

@@ -7,12 +7,21 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from isthmus.runtime.bundle import DeviceAnswer, OperatingPoint, PointRecord, PointTable
-from isthmus.runtime.control import Decision, DeviceState, LinkEstimate, LinkEstimator, Policy
+from isthmus.runtime.control import (
+    Decision,
+    DeviceState,
+    LinkEstimate,
+    LinkEstimator,
+    Policy,
+    Shipment,
+    oracle,
+)
 from isthmus.runtime.links import RateTrace, SimLink
 
 # What the server's clock is ahead of ours.
@@ -169,27 +178,25 @@ def simulate(world: World, policy: Policy, estimator: LinkEstimator | None = Non
 
 
 def clairvoyant(world: World) -> float:
-    """Return the utility of who knows the link and takes, frame by frame, the best point that is in time."""
-    link = SimLink(world.trace, delay_s=world.delay_s)
+    """Return the utility of who knows the link and every size; jitter costs it nothing."""
     noise = random.Random(world.seed)
     own = [answer.utility for answer in world.points.exits]
     if world.points.local is not None:
         own.append(world.points.local.utility)
-    total = 0.0
+    frames = []
     for now_s in world.frame_instants():
-        value = max(own, default=0.0)
-        for record in sorted(world.points.records, key=lambda r: (-r.utility, r.bytes_mean)):
-            if record.utility <= value:
-                break
-            sent_s = now_s + world.device.head_s[record.point.width_index] + world.device.encode_s
-            nbytes = world.size(record, noise) + world.overhead_bytes
-            rest_s = world.device.server_s + world.delay_s
-            if link.arrival(nbytes, sent_s) + rest_s <= now_s + world.deadline_s:
-                link.send(nbytes, sent_s)
-                value = record.utility
-                break
-        total += value
-    return total / len(world.frame_instants())
+        latest_s = now_s + world.deadline_s - world.device.server_s - 2 * world.delay_s
+        shipments = [
+            Shipment(
+                utility=record.utility,
+                nbytes=world.size(record, noise) + world.overhead_bytes,
+                ready_s=now_s + world.device.head_s[record.point.width_index] + world.device.encode_s,
+                latest_s=latest_s,
+            )
+            for record in world.points.records
+        ]
+        frames.append((max(own, default=0.0), shipments))
+    return oracle(frames, partial(world.trace.bytes_between, 0.0)).utility / len(frames)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -67,15 +68,15 @@ def test_frames_of_two_sizes_give_rate_and_round_trip():
     estimate = feed.estimator.estimate(now_s)
     assert estimate.rate_bytes_per_s == pytest.approx(10_000, rel=0.01)
     assert estimate.rtt_s == pytest.approx(RTT_S, abs=1e-4)
-    assert estimate.residuals[-1] == pytest.approx(0.0, abs=0.02)
+    assert sorted(map(abs, estimate.residuals))[len(estimate.residuals) // 2] < 0.05
 
 
-def test_the_rate_is_that_of_the_last_six():
+def test_the_rate_follows_within_a_few_frames():
     feed = Feed()
     now_s = feed.exchange([100, 400] * 6)
     feed.rate = 2_000.0
     now_s = feed.exchange([100, 400] * 3, now_s)
-    assert feed.estimator.estimate(now_s).rate_bytes_per_s == pytest.approx(2_000, rel=0.1)
+    assert feed.estimator.estimate(now_s).rate_bytes_per_s == pytest.approx(2_000, rel=0.2)
 
 
 def test_the_servers_clock_is_used_and_may_be_anywhere():
@@ -183,12 +184,59 @@ def test_fast_answers_to_small_frames_are_only_a_lower_bound():
     feed = Feed(rate=1e6)
     now_s = feed.exchange([2_000, 20_000] * 6)
     known = feed.estimator.estimate(now_s).rate_bytes_per_s
-    assert known == pytest.approx(1e6, rel=0.02)
+    assert known == pytest.approx(1e6, rel=0.05)
     for _ in range(10):  # 100 bytes take 0.1 ms and 1 ms of scheduling: not evidence of 90 kB/s
         frame, at_s = feed.send(100, now_s)
         feed.answer(frame, at_s + 1e-3)
         now_s += 0.1
     assert feed.estimator.estimate(now_s).rate_bytes_per_s >= 0.9 * known
+
+
+def test_equal_frames_that_never_queue_prove_only_what_they_took():
+    feed = Feed(rate=1e6)
+    now_s = 0.0
+    for _ in range(20):
+        frame, at_s = feed.send(1_000, now_s)
+        feed.answer(frame, at_s, round((feed.free_s + 77.0) * 1e9))
+        now_s += 0.1
+    # A millisecond of transmission in 21 of round trip: of 1 MB/s they show 48 kB/s, and twice that is tried.
+    proven = 1_000 / (RTT_S + 1e-3)
+    assert proven < feed.estimator.estimate(now_s).rate_bytes_per_s <= 2 * proven * (1 + 1e-6)
+    # Frames of another size tell the two apart.
+    now_s = feed.exchange([20_000, 1_000] * 8, now_s)
+    assert feed.estimator.estimate(now_s).rate_bytes_per_s == pytest.approx(1e6, rel=0.1)
+
+
+def test_frames_that_wait_on_the_device_count_as_backlog():
+    feed = Feed()
+    now_s = feed.exchange([100, 400] * 6)
+    feed.send(300, now_s)
+    estimate = feed.estimator.estimate(now_s, queued_frames=2, queued_bytes=700)
+    assert estimate.in_flight == 3
+    assert estimate.unanswered_bytes == 1_000
+    assert estimate.backlog_bytes == pytest.approx(1_000 - 10_000 * RTT_S, abs=20)
+
+
+def test_what_the_link_has_been_at_the_unanswered_bytes_counts_from_the_last_departure():
+    feed = Feed()
+    now_s = feed.exchange([100, 400] * 6)
+    first, first_at_s = feed.send(300, now_s)
+    feed.send(300, now_s)
+    # 30 ms for the first; its answer is there 25 ms later, and since then the link has been at the second.
+    feed.answer(first, first_at_s)
+    estimate = feed.estimator.estimate(first_at_s)
+    assert estimate.serving_s == pytest.approx(RTT_S + SERVER_S, abs=6e-3)
+    assert estimate.unanswered_bytes == 300
+
+
+def test_the_samples_are_those_of_this_connection():
+    feed = Feed()
+    now_s = feed.exchange([100, 400] * 6)
+    estimate = feed.estimator.estimate(now_s)
+    assert estimate.delivered == 12
+    assert estimate.samples[-3:] == pytest.approx((10_000,) * 3, rel=0.01)
+    feed.estimator.on_connected(now_s)
+    assert feed.estimator.estimate(now_s).samples == ()
 
 
 events = st.lists(
@@ -224,6 +272,11 @@ def test_no_history_makes_an_impossible_estimate(history, server_clock):
         assert estimate.backlog_bytes >= 0
         assert estimate.in_flight >= 0
         assert (estimate.oldest_age_s is None) == (estimate.in_flight == 0)
+        assert estimate.ceiling_bytes_per_s > 0
+        assert estimate.steady_rate_bytes_per_s is None or estimate.steady_rate_bytes_per_s > 0
+        assert estimate.unanswered_bytes >= 0
+        assert all(sample > 0 for sample in estimate.samples)
+        assert list(estimate.residuals) == sorted(estimate.residuals)
         # Bounded: a policy must neither despair of one stall nor hope for one lucky sample.
         assert all(-1.5 <= residual <= 0.7 for residual in estimate.residuals)
         assert estimate.connected or rate == 0.0
@@ -247,3 +300,52 @@ def test_silence_never_raises_the_rate(waits_s):
     feed.send(200, now_s)
     rates = [feed.estimator.estimate(now_s + wait_s).rate_bytes_per_s for wait_s in sorted(waits_s)]
     assert rates == sorted(rates, reverse=True)
+
+
+@given(
+    st.floats(1_000, 1e6),
+    st.floats(1_000, 1e6),
+    st.floats(0.5, 60.0),
+    st.lists(st.integers(100, 2_000), min_size=4, max_size=20),
+    st.booleans(),
+)
+def test_two_frames_after_any_outage_the_rate_is_known_again(before, after, outage_s, sizes, server_clock):
+    """Whatever the link was before: two answers after its return the rate is right within a factor of 1.5."""
+    feed = Feed(rate=before)
+
+    def exchange(nbytes, now_s):
+        frame, at_s = feed.send(nbytes, now_s)
+        feed.answer(frame, at_s, round((feed.free_s + 7.0) * 1e9) if server_clock else None)
+        return max(now_s + 0.1, at_s)
+
+    now_s = 0.0
+    for nbytes in [200, 1_500, *sizes]:
+        now_s = exchange(nbytes, now_s)
+    stuck, _ = feed.send(500, now_s)
+    assert feed.estimator.estimate(now_s + 10.0 + 500 / min(before, after)).rate_bytes_per_s == 0.0
+    back_s = now_s + outage_s + 10.0 + 500 / before
+    feed.rate, feed.free_s = after, back_s
+    feed.answer(stuck, back_s + RTT_S + SERVER_S, round((back_s + 7.0) * 1e9) if server_clock else None)
+    now_s = back_s + RTT_S + SERVER_S
+    for nbytes in (1_500, 1_500):
+        now_s = exchange(nbytes, now_s)
+    believed = feed.estimator.estimate(now_s).rate_bytes_per_s
+    assert after / 1.5 <= believed <= after * 1.5
+
+
+def test_an_update_costs_microseconds():
+    feed = Feed()
+    for number in range(300):
+        frame, at_s = feed.send(100 + 10 * (number % 30), number * 0.05)
+        feed.answer(frame, at_s)
+    fastest, now_s = math.inf, 100.0
+    for _ in range(20):
+        begin_s = time.perf_counter()
+        for _ in range(20):
+            now_s += 0.05
+            feed.estimator.on_sent(1_000, 300, now_s)
+            feed.estimator.on_delivered(
+                1_000, now_s + 0.03, server_received_ns=round((now_s + 9.02) * 1e9), server_s=0.004
+            )
+        fastest = min(fastest, (time.perf_counter() - begin_s) / 20)
+    assert fastest < 20e-6 * 4  # the target is 20 µs; the rest is for slow and busy test machines

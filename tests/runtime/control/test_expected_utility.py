@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from isthmus.runtime.bundle import OperatingPoint
 from isthmus.runtime.control import ExpectedUtilityPolicy, LinkEstimate
+from isthmus.runtime.control.outlook import PRIOR_ERRORS
 
 BUDGET_S = 0.15
 
@@ -20,7 +21,7 @@ def link(**changes):
         "backlog_bytes": 0,
         "in_flight": 0,
         "oldest_age_s": None,
-        "residuals": (0.0,),
+        "residuals": (0.0,) * 9,
         "idle_s": 0.05,
     }
     return LinkEstimate(**{**facts, **changes})
@@ -83,7 +84,7 @@ def test_a_width_that_costs_more_for_no_gain_is_not_taken(loop, decide):
 def test_past_errors_are_the_risk(decide):
     # At 4.9 kB/s the largest payload takes 88 ms of 119: a third of the time it was too slow for that.
     certain = decide(rate_bytes_per_s=4_900.0, residuals=(0.0,) * 9)
-    risky = decide(rate_bytes_per_s=4_900.0, residuals=(0.0,) * 6 + (-1.0,) * 3)
+    risky = decide(rate_bytes_per_s=4_900.0, residuals=(-1.0,) * 3 + (0.0,) * 6)
     assert certain.point == OperatingPoint(3, 32)
     assert risky.point < certain.point
     assert risky.expected_utility < certain.expected_utility
@@ -170,7 +171,7 @@ links = st.builds(
     rtt_s=st.one_of(st.none(), st.floats(0.0, 0.3)),
     backlog_bytes=st.integers(0, 20_000),
     in_flight=st.integers(0, 20),
-    residuals=st.lists(st.floats(-1.5, 0.7), max_size=20).map(tuple),
+    residuals=st.lists(st.floats(-1.5, 0.7), max_size=20).map(sorted).map(tuple),
     idle_s=st.one_of(st.none(), st.floats(0.0, 5.0)),
     overhead_bytes=st.integers(0, 200),
 )
@@ -179,7 +180,9 @@ links = st.builds(
 def by_hand(points, device, estimate, budget_s, record):
     """Return what sending `record` is worth, in plain arithmetic; before a second frame there is no price."""
     ready_s = device.head_s[record.point.width_index] + device.encode_s
-    residuals = estimate.residuals or (-0.35, -0.15, 0.0, 0.15, 0.35)
+    residuals = estimate.residuals
+    if len(residuals) < 8:
+        residuals += PRIOR_ERRORS
     own = [(0.0, 0.0)]
     if ready_s + device.exit_s <= budget_s:
         own.append((points.exits[0].utility, device.exit_s))
@@ -230,19 +233,19 @@ def test_a_faster_link_is_never_worth_less(loop, ladder, estimate, budget_s, fac
     assert worth[0] <= worth[1] + 1e-12
 
 
-def test_a_decision_takes_a_fraction_of_a_millisecond(loop):
+def test_a_decision_takes_tens_of_microseconds(loop):
     points = loop.make_points(
         [(i // 4, 8 + 8 * (i % 4), 50 + 40 * i, 0.7 + 0.015 * i) for i in range(16)], local_utility=0.65
     )
     device, policy = loop.make_device(points), ExpectedUtilityPolicy(points)
-    estimate = link(residuals=tuple(0.01 * (i % 40) - 0.2 for i in range(100)), overhead_bytes=112)
+    estimate = link(residuals=tuple(0.01 * i - 0.3 for i in range(60)), overhead_bytes=112)
     fastest = math.inf
     for round_number in range(20):
         begin_s = time.perf_counter()
         for number in range(20):
             policy.decide(estimate, device, budget_s=BUDGET_S, now_s=round_number + number * 0.05)
         fastest = min(fastest, (time.perf_counter() - begin_s) / 20)
-    assert fastest < 0.2e-3 * 3  # the target is 0.2 ms; the rest is for slow and busy test machines
+    assert fastest < 60e-6 * 4  # the target is 60 µs; the rest is for slow and busy test machines
 
 
 def test_a_probe_is_the_smallest_point_whose_head_is_done_in_time(loop, decide):

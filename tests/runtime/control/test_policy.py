@@ -31,7 +31,10 @@ def test_policies_by_name(ladder):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("greedy", "'greedy' is not known; choose one of expected-utility, fixed:WIDTHINDEX,CHANNELS, local"),
+        (
+            "greedy",
+            "'greedy' is not known; choose one of expected-utility, robust, .*, fixed:WIDTHINDEX,CHANNELS",
+        ),
         ("fixed:", "is not known"),
         ("fixed:1", "is not known"),
         ("fixed:-1,4", "is not known"),
