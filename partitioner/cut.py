@@ -18,10 +18,10 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from isthmus.partitioner.model import Network
-from isthmus.partitioner.onnx_file import MAX_BYTES, one_line
+from isthmus.partitioner.onnx_file import one_line
 from isthmus.partitioner.onnx_writer import write_model
 from isthmus.partitioner.subgraphs import bodies, makes, reads
-from isthmus.partitioner.weights import outline
+from isthmus.partitioner.weights import MAX_BYTES, outline
 from isthmus.runtime.errors import InputError, PlanError
 
 # What ONNX Runtime's Python interface and a payload can both hold.

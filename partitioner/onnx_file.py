@@ -16,11 +16,9 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto
 
 from isthmus.partitioner.subgraphs import makes, reads
-from isthmus.partitioner.weights import check_external, check_inline, data_files, outline
+from isthmus.partitioner.weights import MAX_BYTES, check_external, check_inline, data_files, outline
 from isthmus.runtime.errors import InputError
 
-# Above this protobuf cannot hand a model over in memory.
-MAX_BYTES = (1 << 31) - (1 << 20)
 _EXPORT = "export it as ONNX, e.g. with torch.onnx.export"
 _CHUNK = 1 << 22
 

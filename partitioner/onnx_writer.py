@@ -9,6 +9,7 @@ from typing import BinaryIO
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from isthmus.partitioner.weights import (
+    MAX_BYTES,
     SMALL_BYTES,
     bring_in,
     external_range,
@@ -27,7 +28,7 @@ def full_bytes(model: ModelProto) -> int:
     return model.ByteSize() + outside
 
 
-def write_model(model: ModelProto, path: Path, folder: Path, *, largest_bytes: int) -> None:
+def write_model(model: ModelProto, path: Path, folder: Path, *, largest_bytes: int = MAX_BYTES) -> None:
     """Write `model` to `path`; above `largest_bytes` with its weights in `path` + `.data`.
 
     Args:

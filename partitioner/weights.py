@@ -20,6 +20,8 @@ from isthmus.partitioner.subgraphs import bodies
 from isthmus.runtime.errors import InputError
 
 _CHUNK = 1 << 22
+# Above this protobuf cannot hand a model over in memory.
+MAX_BYTES = (1 << 31) - (1 << 20)
 # Shape arithmetic needs the values of small tensors; reading them costs nothing.
 SMALL_BYTES = 1 << 16
 

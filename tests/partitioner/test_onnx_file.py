@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from isthmus.partitioner.onnx_file import MAX_BYTES, read_onnx, sort_nodes
+from isthmus.partitioner.onnx_file import read_onnx, sort_nodes
+from isthmus.partitioner.weights import MAX_BYTES
 from isthmus.runtime.errors import InputError
 
 Make = Callable[..., ModelProto]

@@ -103,6 +103,19 @@ def test_operators(
     assert (work.operator, work.flops, work.known) == (operator, flops, True)
 
 
+def test_attention_meets_every_key_twice(make_onnx: Make, tmp_path: Path) -> None:
+    """Scores, then their use: 6 queries and 6 keys of two heads with 8 numbers each."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["q"]),
+        helper.make_node("Attention", ["q", "x", "x"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2, 6, 8]) for name in "xy")
+    path = tmp_path / "m.onnx"
+    onnx.save(make_onnx(nodes, [x], [y], opset=23, ir_version=11), path)
+    work = node_work(load_network(path))["y"]
+    assert (work.operator, work.flops) == ("matmul", 2 * (2 * 2 * 6 * 6 * 8))
+
+
 def test_recurrence_meets_every_weight_at_every_step(make_onnx: Make, tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Transpose", ["x"], ["steps"], perm=[1, 0, 2]),
