@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 
 import msgspec
+import numpy as np
 import psutil
 
 from isthmus.partitioner.costs import measure_costs
-from isthmus.partitioner.execution import host_name
+from isthmus.partitioner.execution import host_name, random_feed
+from isthmus.partitioner.memory import measure_peak_bytes
 from isthmus.partitioner.model import Network
-from isthmus.partitioner.providers import backend_of, choose_provider
+from isthmus.partitioner.providers import CPU, backend_of, choose_provider
 from isthmus.partitioner.speeds import fit_speeds
 from isthmus.partitioner.work import node_work
 from isthmus.runtime.errors import ArtifactError
@@ -57,7 +59,13 @@ def profile_network(
         InputError: If ONNX Runtime cannot run the network, or has no such provider.
     """
     machine = describe_machine(name=name, threads=threads, provider=provider)
-    costs = measure_costs(network, threads=threads, budget_s=budget_s, providers=choose_provider(provider))
+    providers = choose_provider(provider)
+    costs = measure_costs(network, threads=threads, budget_s=budget_s, providers=providers)
+    if providers == CPU:
+        inputs = [network.shapes.fact(value.name) for value in network.proto.graph.input]
+        feed = random_feed(inputs, np.random.default_rng(0))
+        peak = measure_peak_bytes(network.original, network.folder, feed, threads=threads)
+        costs = msgspec.structs.replace(costs, peak_bytes=peak)
     return msgspec.structs.replace(machine, operators=fit_speeds([costs]), networks={network.digest: costs})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +86,7 @@ def measure_costs(
     budget_s: float,
     providers: tuple[str, ...] = CPU,
     anchors: int = ANCHORS,
+    avoid: Collection[str] = (),
 ) -> CostTable:
     """Measure the node costs of `network` for a batch of one, in about `budget_s` seconds.
 
@@ -95,6 +96,7 @@ def measure_costs(
         budget_s: Time to spend; real halves are measured at fewer tensors where it does not suffice.
         providers: What to run on.
         anchors: At how many tensors to measure real halves, at most; 0 for none.
+        avoid: Tensors that are no anchors, because a prediction is to be tested there.
 
     Raises:
         InputError: If ONNX Runtime cannot run the network.
@@ -113,7 +115,7 @@ def measure_costs(
     # whole.
     scale = timing.median_s / total if total else 0.0
     node_s = {key: seconds * scale for key, seconds in node_s.items()}
-    spots = _spots(network, node_s)
+    spots = [spot for spot in _spots(network, node_s) if spot.tensor not in avoid]
     found = _anchors(
         network, runner, feed, whole, timing.median_s, spread_out(spots, anchors), budget_s * _HALVES
     )

@@ -37,6 +37,7 @@ def test_a_profile_knows_its_own_network(network: Network, profile: MachineProfi
     own = node_costs(network, profile)
     assert own is profile.networks[network.digest]
     assert own.source == "measured"
+    assert own.peak_bytes is None or own.peak_bytes > 0
     assert (profile.name, profile.source, profile.threads) == ("bench", "measured", 1)
     assert {speed.operator for speed in profile.operators} >= {"conv", "matmul", "elementwise"}
 
