@@ -9,7 +9,7 @@ which is why pinches are computed from the ancestors and not from the tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from isthmus.partitioner.search.growth import Growth, State, members
@@ -48,20 +48,30 @@ def blocks(growth: Growth) -> list[Block]:
     return found[::-1]
 
 
+def starts(growth: Growth, found: Sequence[Block]) -> dict[Block, State]:
+    """Return the state of all before each of the blocks `found`, which are in order."""
+    state, before = growth.empty, {}
+    for block in found:
+        for node in members(block.before & ~state.mask):
+            state = growth.grown(state, node)
+        before[block] = state
+    return before
+
+
 def fits(block: Block, region: Region) -> bool:
     """Say whether a device set of `region` can have its border in `block`."""
     return not (block.before & region.server) and not (region.device & ~block.through)
 
 
-def ideals(growth: Growth, block: Block, region: Region) -> Iterator[State]:
+def ideals(growth: Growth, block: Block, region: Region, start: State) -> Iterator[State]:
     """Return the device sets of `region` with all before `block` and none behind it.
 
-    The set with all of the block is left to the next block, if there is one.
+    `start` is the state of all before it. The set with all of the block is left to the next block, if there
+    is one.
 
     Every set is reached once, by adding its nodes in the graph's order: a set's last node is never needed by
     its others, so what is left without it is a set as well.
     """
-    start = growth.state_of(block.before)
     bound = block.through & ~region.server
     ready = sum(
         1 << node

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from isthmus.partitioner.search.bounds import Limit, limits, lower_bound, pieces
 from isthmus.partitioner.search.found import Best, Found
-from isthmus.partitioner.search.ideals import Block, blocks, fits, ideals
+from isthmus.partitioner.search.ideals import Block, blocks, fits, ideals, starts
 from isthmus.partitioner.search.learned import bottleneck_candidates
 from isthmus.partitioner.search.linear import LinearSearch
 from isthmus.partitioner.search.ontime import least_late
@@ -108,11 +108,12 @@ class _Search:
         """
         jobs = [(block, region) for region in self.regions for block in self.blocks if fits(block, region)]
         jobs.sort(key=lambda job: job[0].last - job[0].first)
+        before = starts(self.scorer, self.blocks)
         left = most_sets
         large: dict[Region, list[Block]] = {}
         for number, (block, region) in enumerate(jobs, start=1):
             may_take = left if number == len(jobs) else left // 2
-            for taken, state in enumerate(ideals(self.scorer, block, region), start=1):
+            for taken, state in enumerate(ideals(self.scorer, block, region, before[block]), start=1):
                 if taken > may_take:
                     large.setdefault(region, []).append(block)
                     break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from isthmus.cli import run
+
+DATA = Path(os.environ.get("ISTHMUS_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 @pytest.fixture
@@ -71,7 +74,47 @@ def test_accuracy(bench: Any, tiny_bundle: Path, image_file: str) -> None:
     assert widest["accuracy"] > 0.5
 
 
-@pytest.mark.parametrize("arguments", [["accuracy"], ["codec", "--option", "bundle=x"]])
+@pytest.mark.data
+@pytest.mark.parametrize("split", ["report", "tune"])
+def test_adaptation(bench: Any, split: str) -> None:
+    if not (DATA / "traces" / "mahimahi").is_dir():
+        pytest.skip("needs the recorded uplinks (ISTHMUS_DATA or ../shared/data)")
+    figures = bench("adaptation", split=split)["figures"]
+    if split == "tune":
+        assert 0.0 < figures["expected_utility"]["defaults"]["mean_regret"] < 0.2
+        return
+    regrets = {policy: figure["mean_regret"] for policy, figure in figures["policies"].items()}
+    # Five seconds are too short for targets, but not for a regret below 0, which no policy can have.
+    assert all(0.0 <= regret < 0.5 for regret in regrets.values())
+    assert regrets["expected-utility"] < 0.7 * min(regrets["slimmable-loop"], regrets["fixed:0,1"])
+    hits = figures["published_points"]["deadline_hit_share"]["300 ms"]
+    assert hits["slimmable-loop"]["all"] < hits["expected-utility"]["all"] <= hits["clairvoyant"]["all"]
+
+
+def test_partition(bench: Any) -> None:
+    result = bench("partition")
+    figures = result["figures"]
+    # Cut and enumeration agreed wherever both had an answer; the run would have failed otherwise.
+    assert figures["cuts_that_equal_enumeration"] > 40
+    assert figures["branches"]["64 nodes"]["everything"]["pareto_exact"] is True
+    assert figures["tangle"]["64 nodes"]["latency_ms"]["median"] > 0
+    assert figures["chain"]["64 nodes"]["latency_peak_mb"] < 5
+
+
+def test_agent(bench: Any, tiny_bundle: Path, image_file: str) -> None:
+    result = bench("agent", bundle=tiny_bundle, source=image_file)
+    table = result["figures"]["frames"]["100_fps"]["fixed"]
+    # The parts make the whole, up to the median of a sum not being the sum of medians.
+    parts = sum(table[part]["median"] for part in ("clock_s", "decide_s", "encode_s", "handling_s"))
+    assert 0.3 < parts / table["overhead_s"]["median"] < 3
+    assert table["frames"] > 30
+    assert 0 < table["grpc_s"]["median"] < table["link_s"]["median"]
+    processes = result["figures"]["processes"]["100_fps"]
+    assert 0 < processes["agent"]["core_share"]["median"] < 2
+    assert result["ratios"]["100_fps"]["agent_over_heads_rss"] > 1
+
+
+@pytest.mark.parametrize("arguments", [["accuracy"], ["agent"], ["codec", "--option", "bundle=x"]])
 def test_options_that_belong_together(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", *arguments, "--quick"]) == 3
     assert "--option bundle=DIR" in capsys.readouterr().err
