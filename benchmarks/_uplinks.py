@@ -2,8 +2,9 @@
 
 Tuning: `hsdpa_3g`, `oboe`, `lte_ghent_4g`: downlinks, recorded once a second or less often. What matters to a
 controller is how the rate changes relative to its mean, and the payloads are scaled to that; but a cellular
-uplink also varies within a second. So each window is used as recorded, as packets of 1,500 bytes that come as a
-Poisson process at that rate, and as packets whose rate varies besides. Report: the real uplinks of `mahimahi`.
+uplink also varies within a second. So each window is used as recorded, as packets of 1,500 bytes that come as
+a Poisson process at that rate, and as packets whose rate varies besides. Report: the real uplinks of
+`mahimahi`.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def report_windows(seeds: int, duration_s: float) -> list[Window]:
 def tuning_windows(recordings: int, duration_s: float, seed: int = 5) -> list[Window]:
     """Return each variant of one window of `recordings` files per tuning set."""
     rng = random.Random(f"tuning {seed}")
-    windows = []
+    windows: list[Window] = []
     for name in TUNING_SETS:
         files = sorted((trace_folder() / name).iterdir())
         for file in rng.sample(files, min(recordings, len(files))):
@@ -118,7 +119,8 @@ def tuning_windows(recordings: int, duration_s: float, seed: int = 5) -> list[Wi
 
 def _packets(trace: RateTrace, start_s: float, duration_s: float, spread: float, seed: int) -> RateTrace:
     rng = np.random.default_rng(seed)
-    level, segments = 0.0, []
+    level = 0.0
+    segments: list[tuple[float, float]] = []
     pull, push = _BIN_S / _MEMORY_S, spread * math.sqrt(2 * _BIN_S / _MEMORY_S)
     # A little longer than the window: what is under way at its end must not meet the beginning again.
     for index in range(math.ceil((duration_s + 2.0) / _BIN_S)):
@@ -127,4 +129,3 @@ def _packets(trace: RateTrace, start_s: float, duration_s: float, spread: float,
         packets = rng.poisson(rate * _BIN_S / _PACKET_BYTES)
         segments.append((_BIN_S, float(packets) * _PACKET_BYTES / _BIN_S))
     return RateTrace(segments, name=f"{trace.name} as packets")
-

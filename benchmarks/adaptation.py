@@ -1,28 +1,30 @@
 """How much accuracy the controller loses to a clairvoyant, on real uplinks it was never tuned on.
 
 Options:
-    split: `report` (the default) runs every policy on the recorded cellular uplinks of `mahimahi`; `tune` runs
-        the default policy with other parameters on the tuning traces, where its defaults were chosen.
+    split: `report` (the default) runs every policy on the recorded cellular uplinks of `mahimahi`; `tune`
+        runs the default policy with other parameters on the tuning traces, where its defaults were chosen.
     seeds: Windows of every uplink (report).
     recordings: Recordings of each tuning set (tune).
     duration_s: Seconds of a window.
 
 Every policy drives the live agent's own session, estimator and guard on a virtual clock
-(`isthmus.runtime.simulation`); the clairvoyant (`isthmus.runtime.control.oracle`) sees the same frames, the same
-payload sizes and the same link. Regret is 1 − U / U of the clairvoyant, U being the mean over all captured
-frames of the measured accuracy of what answered in time. A case is a link × frame rate × deadline, averaged
-over its windows; the mean is over cases, the worst is the worst case.
+(`isthmus.runtime.simulation`); the clairvoyant (`isthmus.runtime.control.oracle`) sees the same frames, the
+same payload sizes and the same link. Regret is 1 − U / U of the clairvoyant, U being the mean over all
+captured frames of the measured accuracy of what answered in time. A case is a link × frame rate × deadline,
+averaged over its windows; the mean is over cases, the worst is the worst case.
 
-Payloads are scaled to the link: the smallest is 6 % of what the link carries in 200 ms on average, then 2, 4, 8
-and 16 times that; so 30 frames a second at the third point, or 10 at the fourth, fill the link, and the fifth
-takes about 200 ms. Accuracies are 60 to 88 %, the early exit's 50 %. `published` runs the points and times of
-arXiv 2306.12691 instead, as they are, where the device has no answer of its own.
+Payloads are scaled to the link: the smallest is 6 % of what the link carries in 200 ms on average, then 2, 4,
+8 and 16 times that; so 30 frames a second between the second and the third point, or 10 at the fourth, fill
+the link on average, and the fifth point takes about 200 ms. Accuracies are 60 to 88 %, the early exit's 50 %.
+`published` runs the points and times of arXiv 2306.12691 instead, as they are, where the device has no answer
+of its own.
+
+The tuning traces are downlinks, taken as they are; see `_uplinks` for what was made of them.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
@@ -55,8 +57,8 @@ TARGETS = {"mean_regret": 0.07, "worst_regret": 0.14}
 _LADDER = ((0, 1, 1, 0.60), (1, 2, 2, 0.70), (1, 4, 4, 0.78), (2, 8, 8, 0.84), (3, 12, 16, 0.88))
 _SMALLEST_SHARE, _SHARE_OF_S = 0.06, 0.2
 _EXIT_UTILITY = 0.5
-# arXiv 2306.12691 on a Raspberry Pi 4: ensemble size and bits, bytes, COCO mAP. Its loop reckons with 60 ms an
-# encoder; live they took about 100, and about 56 ms went by at the server.
+# arXiv 2306.12691 on a Raspberry Pi 4: ensemble size and bits, bytes, COCO mAP. Its loop reckons with 60 ms
+# an encoder; live they took about 100, and about 56 ms went by at the server.
 _PUBLISHED = ((0, 1, 6_900, 0.145), (0, 4, 27_600, 0.343), (1, 4, 27_600, 0.361), (3, 4, 27_600, 0.368))
 _PUBLISHED_SIZES = (1, 2, 3, 4)
 _PUBLISHED_HITS = {"300 ms": [0.21, 0.69], "600 ms": [0.84, 0.98]}
@@ -86,7 +88,7 @@ def run(
     quick: bool = False,
     split: str = "report",
     seeds: int = 5,
-    recordings: int = 4,
+    recordings: int = 3,
     duration_s: float = 60.0,
 ) -> dict[str, Any]:
     """Return `figures` and `ratios`; `quick` takes one short window of every link and three policies."""
@@ -100,7 +102,7 @@ def run(
     windows = report_windows(seeds, duration_s)
     results = list(_run_all(_worlds(windows, duration_s), policies))
     alone = list(_run_all(_worlds(windows, duration_s, exit_utility=None), policies[:2]))
-    published = _published(windows, duration_s, [DEFAULT, "slimmable-loop"])
+    published = _published(windows, duration_s, POLICIES[:6])
     figures = {
         "setting": _setting(windows, duration_s),
         "policies": {policy: _summary(results, policy) for policy in policies},
@@ -136,7 +138,7 @@ def _tune(recordings: int, duration_s: float) -> dict[str, Any]:
         label = ", ".join(f"{key}={value:g}" for key, value in change.items()) or "defaults"
 
         def make(world: DeviceWorld, change: Mapping[str, float] = change) -> Policy:
-            return ExpectedUtilityPolicy(world.points, **change)
+            return ExpectedUtilityPolicy(world.points, **change)  # type: ignore[arg-type]
 
         results = list(_run_all(worlds, [label], make))
         by_variant = {
@@ -145,8 +147,14 @@ def _tune(recordings: int, duration_s: float) -> dict[str, Any]:
         }
         figures[label] = _summary(results, label) | {"mean_regret_by_variant": by_variant}
     first = figures["defaults"]["mean_regret"]
+    others = POLICIES[1:4]
+    results = list(_run_all(worlds, others))
     return {
-        "figures": {"tuning": figures, "windows": len(worlds)},
+        "figures": {
+            "expected_utility": figures,
+            "others": {policy: _summary(results, policy) for policy in others},
+            "worlds": len(worlds),
+        },
         "ratios": {label: figure["mean_regret"] / first for label, figure in figures.items()},
     }
 
@@ -201,9 +209,7 @@ def _table(records: list[PointRecord], exit_utility: float | None, tail_s: float
     exits = (
         ()
         if exit_utility is None
-        else tuple(
-            DeviceAnswer(utility=exit_utility, compute_s=0.001, width_index=width) for width in widths
-        )
+        else tuple(DeviceAnswer(utility=exit_utility, compute_s=0.001, width_index=width) for width in widths)
     )
     return PointTable(
         measured_on="a ladder scaled to the link",
@@ -236,7 +242,7 @@ def _run_all(
             )
 
 
-def _published(windows: list[Window], duration_s: float, policies: list[str]) -> dict[str, Any]:
+def _published(windows: list[Window], duration_s: float, policies: Sequence[str]) -> dict[str, Any]:
     """Return the share of deadlines hit with the published points, times and loop, on the same uplinks."""
     # Three frames a second: the published loop takes one at a time, and so it can within 300 ms.
     fps, hits = 3.0, {}
@@ -327,8 +333,3 @@ def _setting(windows: list[Window], duration_s: float) -> dict[str, Any]:
         "point_utilities": [utility for _, _, _, utility in _LADDER],
         "exit_utility": _EXIT_UTILITY,
     }
-
-
-if __name__ == "__main__":
-    begin_s = time.perf_counter()
-    print(run(split="tune", recordings=1, duration_s=10.0)["figures"], time.perf_counter() - begin_s)
