@@ -33,6 +33,7 @@ from typing import Any
 
 from isthmus.partitioner.search import (
     LATENCY,
+    MOST_SETS,
     Constraints,
     DevicePower,
     Found,
@@ -49,6 +50,7 @@ SEED = 20_241
 SIZES = (30, 64, 128, 256, 577, 1000, 2000)
 RATES_MBIT = (0.1, 0.3, 1, 3, 10, 30, 100)
 EVERYTHING_AT = (64, 128, 577, 2000)
+MOST_SETS_QUICK = 4_000
 TARGETS_MS = {577: 50, 2000: 500}
 FLOPS_PER_S = 1e10
 SERVER_SPEED = 20.0
@@ -225,7 +227,7 @@ SHAPES: dict[str, Callable[[Drawing], None]] = {
 
 def run(*, quick: bool = False, largest: str = "2000") -> dict[str, Any]:
     """Return `figures` and `ratios` of every shape and size; `quick` takes fewer of each."""
-    rounds = 1 if quick else 3
+    rounds, most_sets = (1, MOST_SETS_QUICK) if quick else (3, MOST_SETS)
     sizes = [size for size in SIZES if size <= (64 if quick else int(largest))]
     rates = RATES_MBIT[::3] if quick else RATES_MBIT
     problems = {
@@ -250,9 +252,9 @@ def run(*, quick: bool = False, largest: str = "2000") -> dict[str, Any]:
         middle = _problem(shape, size, 3.0, private=False)
         figures.setdefault(shape, {})[f"{size} nodes"] = {
             "latency_ms": _spread(values),
-            "latency_peak_mb": _peak_mb(middle, everything=False),
-            "everything_peak_mb": _peak_mb(middle, everything=True) if size <= 128 else "not run",
-            "everything": _everything(middle) if size in EVERYTHING_AT else "not run",
+            "latency_peak_mb": _peak_mb(middle),
+            "everything_peak_mb": _peak_mb(middle, most_sets) if size <= 128 else "not run",
+            "everything": _everything(middle, most_sets) if size in EVERYTHING_AT else "not run",
         }
     return {"figures": figures, "ratios": _ratios(figures, sizes)}
 
@@ -280,7 +282,7 @@ def _check(problems: dict[tuple[str, int], list[SearchProblem]], *, most_nodes: 
     for (shape, size), several in problems.items():
         for problem in several if size <= most_nodes else ():
             cut = search(problem, [LATENCY], pareto=False, most_sets=0).best["latency"]
-            tried = search(problem, [LATENCY], most_sets=5_000)
+            tried = search(problem, [LATENCY], most_sets=MOST_SETS_QUICK)
             best = tried.best["latency"]
             if not (cut.proven and best.proven and math.isclose(cut.value, best.value, rel_tol=1e-9)):
                 raise AssertionError(f"{shape} of {size} nodes: {cut.value} by cut, {best.value} by trying")
@@ -288,9 +290,9 @@ def _check(problems: dict[tuple[str, int], list[SearchProblem]], *, most_nodes: 
     return compared
 
 
-def _everything(problem: SearchProblem) -> dict[str, Any]:
+def _everything(problem: SearchProblem, most_sets: int) -> dict[str, Any]:
     started = time.thread_time_ns()
-    found: Found = search(problem)
+    found: Found = search(problem, most_sets=most_sets)
     taken_ms = (time.thread_time_ns() - started) / 1e6
     return {
         "ms": taken_ms,
@@ -304,13 +306,13 @@ def _everything(problem: SearchProblem) -> dict[str, Any]:
     }
 
 
-def _peak_mb(problem: SearchProblem, *, everything: bool) -> float:
+def _peak_mb(problem: SearchProblem, most_sets: int | None = None) -> float:
     tracemalloc.start()
     try:
-        if everything:
-            search(problem)
-        else:
+        if most_sets is None:
             search(problem, [LATENCY], pareto=False)
+        else:
+            search(problem, most_sets=most_sets)
         return tracemalloc.get_traced_memory()[1] / 1e6
     finally:
         tracemalloc.stop()
