@@ -27,6 +27,16 @@ def test_logits_differ_between_images(ref: str) -> None:
     assert 0.2 < float(logits.std()) < 15
 
 
+def test_rounding_errors_stay_small_through_many_layers() -> None:
+    network = make_model("resnet101", 10, 3)
+    randomise(network, SHAPE)
+    images = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        single = network(images).double()
+        double = network.double()(images.double())
+    assert (single - double).abs().max() < 3e-5 * double.abs().max()
+
+
 def test_fresh_weights_would_not_do() -> None:
     torch.manual_seed(0)
     network = make_model("mobilenet-v3-large", 10, 3).eval()
