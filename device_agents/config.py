@@ -76,7 +76,7 @@ class AgentConfig:
     provider: ProviderChoice = "auto"
     insecure: bool = False
     connect_timeout_s: float = 5.0
-    retry_cap_s: float = 5.0
+    retry_cap_s: float = 1.5
     thermal: str = "auto"
 
     def __post_init__(self) -> None:

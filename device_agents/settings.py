@@ -48,7 +48,7 @@ DEFAULTS: Mapping[str, str | None] = {
     "provider": "auto",
     "insecure": "false",
     "connect_timeout": "5s",
-    "retry_cap": "5s",
+    "retry_cap": "1.5s",
     "thermal": "auto",
 }
 

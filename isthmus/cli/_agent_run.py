@@ -65,7 +65,7 @@ def run(
         _Text, typer.Option(help="A preferred server must be ready for so long [10s].")
     ] = None,
     connect_timeout: Annotated[_Text, typer.Option(help="Of one attempt to reach a server [5s].")] = None,
-    retry_cap: Annotated[_Text, typer.Option(help="Longest pause between attempts [5s].")] = None,
+    retry_cap: Annotated[_Text, typer.Option(help="Longest pause between attempts [1.5s].")] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Allow plain text to a server that is not this host.")
     ] = None,
