@@ -36,6 +36,7 @@ class MeasuredTimes:
         trace: The rate over the run: the emulated link's true one if the log has it, else the estimated one.
         trace_start_s: The log's instant at which the trace begins.
         first_s: The log's instant of the first capture.
+        connect_s: From there until the capture of the first frame that was sent.
         fps, deadline_s: As the run was told; None if the log has lost its first line.
     """
 
@@ -49,6 +50,7 @@ class MeasuredTimes:
     trace: RateTrace
     trace_start_s: float
     first_s: float
+    connect_s: float
     fps: float | None
     deadline_s: float | None
 
@@ -91,6 +93,7 @@ def measured_times(
         trace=trace,
         trace_start_s=trace_start_s,
         first_s=frames[0].captured_s,
+        connect_s=next(e.captured_s for e in frames if e.payload_bytes) - frames[0].captured_s,
         fps=None if run is None else run.fps,
         deadline_s=None if run is None else run.deadline_s,
     )

@@ -94,11 +94,13 @@ class SimUplink:
         return max(0, self.connections - 1)
 
     def start(self) -> None:
-        """Connect for the first time, at once unless the server cannot be reached."""
+        """Connect for the first time, unless the server cannot be reached."""
         for begin_s, _ in self._world.outages:
             self._clock.at(begin_s, self._lost, None)
         if inside(self._clock.now_s, self._world.outages):
             self._retry()
+        elif self._world.connect_s > 0:
+            self._clock.at(self._clock.now_s + self._world.connect_s, self._connect, self._connection)
         else:
             self._connect(self._connection)
 

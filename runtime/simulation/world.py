@@ -61,6 +61,7 @@ class DeviceWorld:
         server_queue_s: What a frame waits at the server for others' frames.
         jitter_s: What gRPC, the kernel and the scheduler add to each way over the link.
         wake_s: What the device's own event loop and threads add between the steps of a frame.
+        connect_s: Until the first connection is there.
         seed: Of every draw; the same world twice gives the same run.
         queue_limit: Most frames that wait to be computed, oldest first; None: only the newest waits.
         server_load: What the server says of the share of its time in which it computes; None: nothing.
@@ -90,6 +91,7 @@ class DeviceWorld:
     server_queue_s: Distribution = _NO_TIME
     jitter_s: Distribution = _NO_TIME
     wake_s: Distribution = _NO_TIME
+    connect_s: float = 0.0
     seed: int = 1
     queue_limit: int | None = None
     server_load: float | None = None
@@ -106,7 +108,7 @@ class DeviceWorld:
         }.items():
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} {value:g}: give a finite number above 0")
-        for name, value in {"start": self.start_s, "delay": self.delay_s}.items():
+        for name, value in {"start": self.start_s, "delay": self.delay_s, "connect": self.connect_s}.items():
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name} {value:g} s: give finite seconds, 0 or more")
         if self.queue_limit is not None and self.queue_limit < 1:
