@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -238,7 +239,7 @@ class AgentRun:
     async def _settle(self) -> None:
         """Wait until every frame has ended, but no longer than that can take."""
         self._settled.clear()
-        settled = asyncio.ensure_future(self._settled.wait())
+        settled: asyncio.Future[Any] = asyncio.ensure_future(self._settled.wait())
         rest_s = self._config.deadline_s * (self._config.queue_limit or 1) + _GRACE_S
         await asyncio.wait({settled, self._crew.failure}, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
 

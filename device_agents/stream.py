@@ -27,6 +27,7 @@ from isthmus.runtime.wire import (
     CHANNEL_OPTIONS,
     Answer,
     InferenceStub,
+    channel_options,
     parse_answer,
     parse_stream_answer,
 )
@@ -36,6 +37,11 @@ from isthmus.runtime.wire import oip_pb2 as oip
 _MOST_DIGITS = 20
 # A server that says "busy" to every frame for so long is left for another, if there is one.
 _BUSY_LONG_S = 2.0
+# A short attempt finds a link soon after its return: what got lost is sent again only after seconds. A link
+# with seconds of delay needs a long one, and gets it this often.
+_LONG_ATTEMPT_EVERY = 3
+_LONG_FACTOR = 4.0
+_HANDSHAKE_S = 2.0
 # A preferred server that has failed is asked this often whether it is ready again.
 _LOOK_EVERY_S = 1.0
 
@@ -146,9 +152,12 @@ class Uplink:
 
     async def _attempt(self, server: Server) -> NoReturn:
         """Connect and serve until that ends; raises why."""
-        async with grpc.aio.insecure_channel(server.address, options=CHANNEL_OPTIONS) as channel:
+        long = server.backoff.attempts % _LONG_ATTEMPT_EVERY == _LONG_ATTEMPT_EVERY - 1
+        factor = _LONG_FACTOR if long else 1.0
+        options = channel_options(handshake_s=_HANDSHAKE_S * factor)
+        async with grpc.aio.insecure_channel(server.address, options=options) as channel:
             stub = InferenceStub(channel)
-            capability = await ask_capability(stub, self._model, timeout_s=self._connect_timeout_s)
+            capability = await ask_capability(stub, self._model, timeout_s=self._connect_timeout_s * factor)
             # A server that is starting or draining may describe itself all the same.
             if len(self._roster) > 1 and not await self._is_ready(stub):
                 raise _LostError("the server is not ready")

@@ -27,8 +27,13 @@ _BOTH_ENDS: Options = (
 )
 
 
-def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
-    """Return the options of an agent's channel that takes messages of at most `max_message_bytes`."""
+def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES, *, handshake_s: float = 2.0) -> Options:
+    """Return the options of an agent's channel.
+
+    Args:
+        max_message_bytes: Largest message it takes.
+        handshake_s: Seconds that TCP's and HTTP/2's handshakes may take together, three round trips.
+    """
     return (
         *_BOTH_ENDS,
         ("grpc.max_send_message_length", max_message_bytes),
@@ -36,7 +41,7 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
         # A lost link should be back within seconds of its return; gRPC's defaults wait 1 s to 2 min between
         # attempts and give a single attempt 20 s.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 2_000),
+        ("grpc.min_reconnect_backoff_ms", round(handshake_s * 1e3)),
         ("grpc.max_reconnect_backoff_ms", 5_000),
         # A new channel to the same server must not inherit the backoff of the one it replaces.
         ("grpc.use_local_subchannel_pool", 1),

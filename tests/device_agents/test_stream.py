@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from isthmus.runtime.errors import NetworkError, PeerError
+from isthmus.runtime.links import ShapingProxy
 from isthmus.runtime.wire import EXTENSIONS, SERVICE_NAME, oip
 
 
@@ -228,3 +229,17 @@ async def test_a_server_that_hangs_is_given_up(scripted_server, connect_uplink, 
     assert sink.downs == ["a frame had no answer for 5 s"]
     uplink.check(now_s + 1000)
     assert len(sink.downs) == 1
+
+
+@pytest.mark.slow
+async def test_a_link_with_seconds_of_delay_is_connected_over(scripted_server, connect_uplink, eventually):
+    server = await scripted_server()
+    proxy = ShapingProxy(None, delay_s=2.0)
+    port = await proxy.start("127.0.0.1", 0, "127.0.0.1", server.port)
+    try:
+        _, sink, _ = connect_uplink(f"127.0.0.1:{port}")
+        await eventually(lambda: sink.capabilities, within_s=40.0)
+        # Short attempts have failed before: a short one cannot get through.
+        assert len(sink.downs) == 2
+    finally:
+        await proxy.close()
