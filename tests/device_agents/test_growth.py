@@ -121,17 +121,19 @@ def test_an_hour_of_frames_leaves_nothing_behind(tiny, monkeypatch):
     live()
     tracemalloc.start(1)
     try:
+        # Counters of rare latencies are new at first; there are only so many.
+        live()
         live()
         gc.collect()
         first, _ = tracemalloc.get_traced_memory()
-        for _ in range(3):
-            live()
+        live()
+        live()
         gc.collect()
         last, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert tally.summary().captured >= 5 * 900 * FPS - 10
-    assert last - first < 20_000
+    assert last - first < 10_000
 
 
 def test_quantiles_of_a_week_fit_in_a_page_of_counters():
