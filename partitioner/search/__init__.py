@@ -15,6 +15,7 @@ from isthmus.partitioner.search.problem import (
     RawInput,
     SearchProblem,
 )
+from isthmus.partitioner.search.score import refusals, score
 from isthmus.partitioner.search.single import (
     CutCost,
     Problem,
@@ -53,5 +54,7 @@ __all__ = [
     "enumerate_candidates",
     "is_feature_map",
     "link_seconds",
+    "refusals",
+    "score",
     "search",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from isthmus.partitioner.search.growth import members
-from isthmus.partitioner.search.problem import Bottleneck
 from isthmus.partitioner.search.regions import admitted
 from isthmus.partitioner.search.scoring import Candidate, Scorer
 from isthmus.runtime.errors import PlanError
@@ -22,7 +21,7 @@ def bottleneck_candidates(scorer: Scorer) -> Iterator[Candidate]:
     """
     pins = [node.pin for node in scorer.graph.nodes]
     for bottleneck in scorer.problem.bottlenecks:
-        mask = _head(scorer, bottleneck)
+        mask = device_side(scorer, bottleneck.cut, f"bottleneck {bottleneck.name!r}")
         head = members(mask)
         tail = members(scorer.full & ~mask)
         if bottleneck.keeps_head and any(pins[node] == "server" for node in head):
@@ -31,17 +30,21 @@ def bottleneck_candidates(scorer: Scorer) -> Iterator[Candidate]:
             yield scorer.with_bottleneck(bottleneck, scorer.state_of(mask))
 
 
-def _head(scorer: Scorer, bottleneck: Bottleneck) -> int:
+def device_side(scorer: Scorer, cut: frozenset[str], what: str) -> int:
+    """Return the least device set at whose border `cut` is; of no tensors it is everything.
+
+    Raises:
+        PlanError: If something else crosses there as well, or something of the cut does not; the line begins
+            with `what`.
+    """
+    if not cut:
+        return scorer.full
     mask = 0
     for tensor in scorer.graph.tensors:
-        if tensor.name in bottleneck.cut and tensor.producer is not None:
+        if tensor.name in cut and tensor.producer is not None:
             mask |= scorer.ancestors[tensor.producer] | 1 << tensor.producer
     crossing = {scorer.graph.tensors[index].name for index in scorer.frontier(mask)}
-    for what, names in (
-        ("also cross there", crossing - bottleneck.cut),
-        ("does not cross", bottleneck.cut - crossing),
-    ):
+    for verdict, names in (("crosses there too", crossing - cut), ("does not cross", cut - crossing)):
         if names:
-            listed = ", ".join(repr(name) for name in sorted(names)[:3])
-            raise PlanError(f"bottleneck {bottleneck.name!r}: {listed} {what}; give the full cut")
+            raise PlanError(f"{what}: {min(names)!r} {verdict}; give the full cut")
     return mask
