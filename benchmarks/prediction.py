@@ -15,8 +15,10 @@ the halves are timed, because a shared machine changes its speed by 10 % within 
 of a prediction (`whole_drift` says by how much). Medians over passes are compared. One thread, by its CPU
 time.
 
-An error is |predicted / measured - 1|. `without_anchors` is the same prediction by kernel times alone.
-`estimated` is another: the whole network from the speeds by operator class of all the other networks.
+An error is |predicted / measured - 1|. Beside it: `at_equal_speed`, with the prediction scaled by the whole
+network timed beside the halves, which tells the predictor's error from the machine's unrest;
+`without_anchors`, the prediction by kernel times alone; and, as `estimated_over_measured`, the whole network
+from the speeds by operator class of all the other networks.
 """
 
 from __future__ import annotations
@@ -33,10 +35,11 @@ from _networks import CACHE, YOLOX, has_network, network_file
 from cuts import random_heads
 
 from isthmus.partitioner.costing import describe_machine, node_costs
-from isthmus.partitioner.costs import Runner, measure_costs
+from isthmus.partitioner.costs import measure_costs
 from isthmus.partitioner.cut import extract_at
 from isthmus.partitioner.execution import random_feed, time_side_by_side
 from isthmus.partitioner.model import Network, load_network
+from isthmus.partitioner.runner import Runner
 from isthmus.partitioner.speeds import fit_speeds
 from isthmus.runtime.errors import ArtifactError, PlanError
 from isthmus.runtime.machines import NetworkCosts
@@ -110,6 +113,7 @@ def run(
     figures["all"] = {
         "single_tensor_cuts": len(single),
         "errors": _quantiles(single, "predicted"),
+        "at_equal_speed": _quantiles(single, "scaled"),
         "without_anchors": _quantiles(single, "plain"),
     }
     if several:
@@ -152,13 +156,19 @@ def _one_pass(network: Network, drawn: Sequence[Cut], scale: float) -> NetworkCo
     runner = Runner(threads=1)
     inputs = [network.shapes.fact(value.name) for value in network.proto.graph.input]
     feed = random_feed(inputs, np.random.default_rng(1))
+    whole, _ = runner.prepare(network.original, network, feed)
     everything = {node.key for node in network.graph.nodes}
     for cut in drawn:
         halves = extract_at(network, cut.nodes)
         head, made = runner.prepare(halves.head, network, feed)
         tail, _ = runner.prepare(halves.tail, network, {**feed, **made})
-        timings = time_side_by_side({"head": head, "tail": tail}, budget_s=0.8 * scale, clock=runner.clock)
+        calls = {"whole": whole, "head": head, "tail": tail}
+        timings = time_side_by_side(calls, budget_s=0.8 * scale, clock=runner.clock)
+        # Only for `at_equal_speed`: how fast the machine is now, against when it was profiled.
+        speed = timings["whole"].median_s / costs.whole_s
         cut.note(
+            scaled_head=costs.head_s(cut.nodes) * speed,
+            scaled_tail=costs.tail_s(everything - cut.nodes) * speed,
             measured_head=timings["head"].median_s,
             measured_tail=timings["tail"].median_s,
             predicted_head=costs.head_s(cut.nodes),
@@ -183,6 +193,7 @@ def _of_network(
         "whole_drift": max(wholes) / min(wholes) - 1,
         "anchors": len(costs.anchors),
         "errors": _quantiles(single, "predicted"),
+        "at_equal_speed": _quantiles(single, "scaled"),
         "without_anchors": _quantiles(single, "plain"),
         "cuts": {cut.label: _row(cut) for cut in drawn},
     }

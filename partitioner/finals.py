@@ -12,12 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from isthmus.partitioner.costs import Runner
 from isthmus.partitioner.execution import Feed
 from isthmus.partitioner.facts import DeviceProfile
 from isthmus.partitioner.halves import MeasuredCut, measure_cuts
 from isthmus.partitioner.model import Network
 from isthmus.partitioner.plan import Candidate, StageTimes
+from isthmus.partitioner.runner import Runner
 from isthmus.partitioner.search import CutCost, Problem, RawInput, bottleneck_times, link_seconds
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from isthmus.partitioner.costs import Runner
 from isthmus.partitioner.cut import Halves, extract_at, write_halves
 from isthmus.partitioner.execution import Clock, Feed, Timing, clock_for, random_feed, time_side_by_side
 from isthmus.partitioner.memory import HalfMemory, half_memory, measure_peak_bytes
 from isthmus.partitioner.model import Network
 from isthmus.partitioner.parity import check_parity, run_whole
+from isthmus.partitioner.runner import Runner
 from isthmus.partitioner.weights import all_tensors, stored_bytes
 
 DEVICE, SERVER = "whole device", "whole server"

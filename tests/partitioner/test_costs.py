@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import ModelProto
 
-from isthmus.partitioner.costs import Spot, measure_costs, spread_out
+from isthmus.partitioner.costs import measure_costs
 from isthmus.partitioner.cut import extract_halves
 from isthmus.partitioner.execution import (
     clock_for,
@@ -23,23 +23,6 @@ def mid_size(residual_model: Callable[..., ModelProto], tmp_path_factory: pytest
     path = tmp_path_factory.mktemp("models") / "mid.onnx"
     onnx.save(residual_model(blocks=6, channels=16, size=32), path)
     return path
-
-
-def spots(*places: float) -> list[Spot]:
-    return [Spot(tensor=f"t{index}", before=place) for index, place in enumerate(places)]
-
-
-def test_anchors_are_spread_over_time_ends_first() -> None:
-    """Ten cuts in the first tenth of the time are no ten places."""
-    places = spots(*(index / 100 for index in range(1, 11)), 0.5, 0.75, 0.9)
-    chosen = [spot.before for spot in spread_out(places, 5)]
-    assert chosen == [0.9, 0.01, 0.5, 0.75, 0.1]
-
-
-@pytest.mark.parametrize(("count", "tensors"), [(0, []), (1, ["t1"]), (2, ["t1", "t0"]), (9, ["t1", "t0"])])
-def test_there_are_no_more_anchors_than_asked_for_or_than_spots(count: int, tensors: list[str]) -> None:
-    assert [spot.tensor for spot in spread_out(spots(0.2, 0.8), count)] == tensors
-    assert spread_out([], count) == []
 
 
 def test_measured_node_costs_add_up_to_the_whole(mid_size: Path) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from isthmus.partitioner import halves
-from isthmus.partitioner.costs import Runner
 from isthmus.partitioner.execution import Timing
 from isthmus.partitioner.halves import DEVICE, measure_cuts
 from isthmus.partitioner.model import Network, load_network
+from isthmus.partitioner.runner import Runner
 from isthmus.runtime.errors import PlanError
 
 ONE = Runner(threads=1)
