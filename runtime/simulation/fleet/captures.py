@@ -23,7 +23,8 @@ class Captures:
     def __init__(self, world: FleetWorld, rng: np.random.Generator) -> None:
         self._world = world
         self._rng = rng
-        self._phases = np.sort(rng.random(world.devices))
+        known = np.array(world.arrivals.phases)
+        self._phases = np.sort(known if len(known) else rng.random(world.devices))
         # Which devices are active, at any share: those whose draw lies below it.
         self._eagerness = rng.random(world.devices, dtype=np.float32)
 

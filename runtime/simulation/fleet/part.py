@@ -35,7 +35,10 @@ class Part:
         self._link = _drawn(rng, [link.share for link in world.links], world.devices)
         self._region = _drawn(rng, [region.share for region in world.regions], world.devices)
         self._one_way_s = np.array([region.rtt_s / 2 for region in world.regions])
-        self._samples = [(np.array(link.before_s), np.array(link.transit_s)) for link in world.links]
+        self._samples = [
+            (np.array(link.before_s), np.array(link.transit_s), np.array(link.instants_s))
+            for link in world.links
+        ]
         self._sent_share = np.array([link.sent_share for link in world.links])
         self._scaler = Scaler(world)
         most = world.servers if world.autoscale is None else world.autoscale.most
@@ -81,7 +84,7 @@ class Part:
             run.quiet += len(device) - int(np.count_nonzero(talks))
             device, capture_s, link = device[talks], capture_s[talks], link[talks]
         one_way_s = self._one_way_s[self._region[device]]
-        before_s, transit_s = self._way(link)
+        before_s, transit_s = self._way(link, capture_s)
         transit_s += one_way_s
         frames = np.empty((4, len(device)))
         # The budget that travels begins to run when the frame is received: the server knows no transit.
@@ -96,12 +99,14 @@ class Part:
         )
         self._second[0] += len(device)
 
-    def _way(self, link: Devices) -> tuple[Floats, Floats]:
+    def _way(self, link: Devices, capture_s: Floats) -> tuple[Floats, Floats]:
         before_s, transit_s = np.empty(len(link)), np.empty(len(link))
-        for number, (before, transit) in enumerate(self._samples):
+        for number, (before, transit, instants_s) in enumerate(self._samples):
             mine = slice(None) if len(self._samples) == 1 else np.flatnonzero(link == number)
-            count = len(link) if isinstance(mine, slice) else len(mine)
-            drawn = self._rng.integers(0, len(before), count, dtype=np.int32)
+            if len(instants_s):
+                drawn = np.minimum(np.searchsorted(instants_s, capture_s[mine]), len(before) - 1)
+            else:
+                drawn = self._rng.integers(0, len(before), len(link[mine]), dtype=np.int32)
             before_s[mine], transit_s[mine] = before[drawn], transit[drawn]
         return before_s, transit_s
 

@@ -50,7 +50,9 @@ class Tails:
             service.admission == "predicted",
         )
         noise = np.ones(1)
-        if service.sigma > 0:
+        if service.factors:
+            noise = rng.choice(np.array(service.factors), _NOISES)
+        elif service.sigma > 0:
             noise = np.exp(rng.normal(-(service.sigma**2) / 2, service.sigma, _NOISES))
         self._serve = compiled()
         self._noise = self._rows(noise)

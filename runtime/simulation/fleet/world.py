@@ -29,6 +29,8 @@ class Arrivals:
         low: Share of the devices that is active at the quietest hour, or between bursts.
         period_s: Seconds of a day, or from one burst to the next.
         burst_s: Seconds that a burst lasts.
+        phases: In [0, 1): where in its period each device captures, if that is known; there must be as many
+            as devices. Empty: drawn.
 
     Raises:
         InputError: If a value is out of range.
@@ -38,10 +40,13 @@ class Arrivals:
     low: float = 0.2
     period_s: float = _DAY_S
     burst_s: float = 5.0
+    phases: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= 1:
             raise InputError(f"a share of {self.low:g} active devices; give 0 to 1")
+        if not all(0 <= phase < 1 for phase in self.phases):
+            raise InputError(f"phases from {min(self.phases):g} to {max(self.phases):g}; give 0 to below 1")
         if not (self.period_s > 0 and 0 <= self.burst_s <= self.period_s):
             raise InputError(
                 f"bursts of {self.burst_s:g} s every {self.period_s:g} s; give a period above 0 and no "
@@ -69,6 +74,8 @@ class LinkClass:
         transit_s: Seconds from there until it is received, propagation to the region excluded; sample by
             sample beside `before_s`.
         sent_share: Share of the captured frames that are sent at all; the device answers the others.
+        instants_s: When each sample was taken, in rising order: a frame then takes the one that follows its
+            capture, so that what held all devices up at one instant does so again. Empty: at random.
 
     Raises:
         InputError: If there is no sample, or a share is out of range.
@@ -79,11 +86,17 @@ class LinkClass:
     before_s: tuple[float, ...]
     transit_s: tuple[float, ...]
     sent_share: float = 1.0
+    instants_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.before_s or len(self.before_s) != len(self.transit_s):
             raise InputError(
                 f"link class {self.name!r}: {len(self.before_s)} samples; give one or more pairs"
+            )
+        if self.instants_s and len(self.instants_s) != len(self.before_s):
+            raise InputError(
+                f"link class {self.name!r}: {len(self.instants_s)} instants of {len(self.before_s)} samples; "
+                "give one each, or none"
             )
         if not (self.share > 0 and 0 < self.sent_share <= 1):
             raise InputError(
@@ -160,6 +173,7 @@ class Service:
     Attributes:
         frame_s, batch_s: Seconds per frame and per batch.
         sigma: Spread of a batch's time (lognormal; 0: none).
+        factors: Measured factors of a batch's time, drawn at random, instead of `sigma`.
         max_batch: Most frames of a batch.
         queue_frames: Most frames that wait; more are refused as busy.
         handling_s: Seconds before a frame joins the queue: parsing and decoding, off the tail's thread.
@@ -173,6 +187,7 @@ class Service:
     frame_s: float
     batch_s: float = 0.0
     sigma: float = 0.0
+    factors: tuple[float, ...] = ()
     max_batch: int = 32
     queue_frames: int = 256
     handling_s: float = 0.0
@@ -253,6 +268,11 @@ class FleetWorld:
             raise InputError(
                 f"{self.fps:g} fps, a deadline of {self.deadline_s:g} s, {self.duration_s:g} s: give more "
                 "than 0, and a deadline above the guard's reserve"
+            )
+        if self.arrivals.phases and (len(self.arrivals.phases) != self.devices or self.servers > 1):
+            raise InputError(
+                f"{len(self.arrivals.phases)} phases for {self.devices} devices on {self.servers} servers; "
+                "give one per device, and one server"
             )
         if not self.links or not self.regions:
             raise InputError("a fleet without a link class or a region; give one or more of each")

@@ -109,11 +109,7 @@ def test_admission_by_prediction_refuses_what_would_be_late() -> None:
 
 def together(world: FleetWorld) -> FleetRun:
     """Run `world` with all devices in one phase."""
-    from isthmus.runtime.simulation.fleet.part import Part
-
-    part = Part(world, np.random.SeedSequence(1))
-    part._captures._phases[:] = 0.5
-    return part.run()
+    return run_fleet(replace(world, arrivals=Arrivals(phases=(0.5,) * world.devices)))
 
 
 def test_earliest_deadline_first() -> None:
@@ -125,6 +121,17 @@ def test_earliest_deadline_first() -> None:
     frames = np.stack([deadline, deadline, np.zeros(4), arrival])
     answers = tail.serve(1.0, frames, np.arange(4, dtype=np.int32), servers=1)
     assert answers.device.tolist() == [0, 3, 2, 1]
+
+
+def test_what_held_everybody_up_at_one_instant_does_so_again() -> None:
+    stalled = LinkClass(
+        name="stalls", share=1.0, before_s=(0.0, 0.3, 0.0), transit_s=(0.0,) * 3, instants_s=(0.0, 5.0, 6.0)
+    )
+    world = fleet(devices=40, fps=1.0, links=(stalled,), regions=HERE, service=Service(frame_s=1e-6))
+    run = run_fleet(world)
+    # All that is captured in (0, 5] takes 300 ms, what comes later nothing.
+    assert [moment.in_time for moment in run.moments] == [0] * 5 + [40] * 5
+    assert run.late + run.expired == 200
 
 
 @pytest.mark.parametrize("pattern", ["constant", "poisson", "diurnal", "bursts"])
@@ -254,7 +261,10 @@ def test_frames_are_conserved(devices, servers, frame_ms, batch_ms, max_batch, e
         lambda: Service(frame_s=0.1, max_batch=8, queue_frames=4),
         lambda: Arrivals(low=1.5),
         lambda: Arrivals(period_s=1.0, burst_s=2.0),
+        lambda: Arrivals(phases=(0.5, 1.0)),
+        lambda: fleet(arrivals=Arrivals(phases=(0.5,))),
         lambda: LinkClass(name="a", share=1.0, before_s=(), transit_s=()),
+        lambda: LinkClass(name="a", share=1.0, before_s=(0.1,), transit_s=(0.1,), instants_s=(0.0, 1.0)),
         lambda: LinkClass.of_rate("a", share=1.0, rate_bytes_per_s=0.0, payload_bytes=1.0),
     ],
 )
