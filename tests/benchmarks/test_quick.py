@@ -62,6 +62,23 @@ def test_cuts(bench: Any, tmp_path: Path) -> None:
     assert all(figures["swaps_tried"] > 0 for figures in _networks(result))
 
 
+def test_prediction(bench: Any, tmp_path: Path) -> None:
+    result = bench("prediction", folder=tmp_path)
+    (network,) = (name for name in result["figures"] if name != "all")
+    figures, overall = result["figures"][network], result["figures"]["all"]
+    assert overall["single_tensor_cuts"] == 2
+    assert len(figures["cuts"]) == overall["single_tensor_cuts"] + overall["node_sets"]
+    for cut in figures["cuts"].values():
+        for part in ("head", "tail", "sum"):
+            predicted, measured = cut[f"{part}_predicted_ms"], cut[f"{part}_measured_ms"]
+            assert cut[f"{part}_error"] == pytest.approx(predicted / measured - 1)
+        assert cut["sum_measured_ms"] == pytest.approx(cut["head_measured_ms"] + cut["tail_measured_ms"])
+    pooled = overall["errors"]["pooled"]
+    assert 0 <= pooled["median"] <= pooled["p90"] <= pooled["max"]
+    # Two cuts on a busy machine prove no target, but a prediction is no guess either.
+    assert overall["at_equal_speed"]["sum"]["median"] < 1
+
+
 def _networks(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [value for value in result["figures"].values() if isinstance(value, dict)]
 
