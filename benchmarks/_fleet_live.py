@@ -113,17 +113,22 @@ def simulate(rows: NDArray[np.float64], load: Load, *, max_batch: int, seed: int
     done = rows[rows[:, _OUTCOME] == 0]
     service = _service(done, max_batch=max_batch)
     back_s = float(np.median(done[:, _ANSWERED] - done[:, _BEGUN] - done[:, _COMPUTED]))
-    # A stall of the machine meets every stream at once, so the ways are taken in the order of their captures.
+    # A stall of the machine meets every stream at once, so the ways are taken in the order of their captures,
+    # those of frames that expired too. A frame whose budget was spent before it could be sent had no way.
+    sent = rows[rows[:, _SENT] > 0]
+    sent = sent[np.argsort(sent[:, _CAPTURED])]
+    arrived = sent[:, _RECEIVED] > 0
+    transit_s = sent[:, _RECEIVED] - sent[:, _SENT]
+    transit_s[~arrived] = np.median(transit_s[arrived])
     # The simulation begins where the first period of the live clocks does.
-    done = done[np.argsort(done[:, _CAPTURED])]
     origin_s = np.floor(rows[:, _CAPTURED].min() * load.fps) / load.fps
     link = LinkClass(
         name="loopback",
-        instants_s=tuple(done[:, _CAPTURED] - origin_s - 1e-9),
+        instants_s=tuple(sent[:, _CAPTURED] - origin_s - 1e-9),
         share=1.0,
-        before_s=tuple(done[:, _SENT] - done[:, _CAPTURED]),
+        before_s=tuple(sent[:, _SENT] - sent[:, _CAPTURED]),
         # The way back counts as the region's, in both directions.
-        transit_s=tuple(done[:, _RECEIVED] - done[:, _SENT] - back_s),
+        transit_s=tuple(transit_s - back_s),
     )
     # Few streams meet as their clocks happen to lie: those are the fleet's own, like its links.
     first = rows[rows[:, _CAPTURED] < rows[:, _CAPTURED].min() + 1 / load.fps - 1e-9]

@@ -59,7 +59,7 @@ _LINKS = (
 _REGIONS = (Region(name="near", share=0.7, rtt_s=0.02), Region(name="far", share=0.3, rtt_s=0.08))
 _PER_SERVER = 2000.0
 # Streams at 10 frames per second, and the deadline of the live runs.
-_STREAMS, _LIVE_FPS, _LIVE_DEADLINE_S = (8, 20, 32), 10.0, 0.05
+_STREAMS, _LIVE_FPS, _LIVE_DEADLINE_S = (12, 28, 44), 10.0, 0.01
 _MAX_BATCH = 32
 
 
