@@ -86,6 +86,15 @@ async def is_ready(stub: InferenceStub, model: str, *, timeout_s: float) -> bool
         return error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+async def is_live(stub: InferenceStub, *, timeout_s: float) -> bool:
+    """Say whether something that speaks gRPC answers behind `stub`, whatever it answers."""
+    try:
+        await stub.ServerLive(oip.ServerLiveRequest(), timeout=timeout_s)
+    except grpc.aio.AioRpcError as error:
+        return error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    return True
+
+
 def _message(answer: Any) -> Any:
     if answer is None:  # what gRPC makes of bytes that are no message
         raise WireError("the server describes itself in bytes that are no message of the protocol")

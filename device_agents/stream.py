@@ -20,11 +20,11 @@ import grpc.aio
 import numpy as np
 
 from isthmus.device_agents.crew import Crew
+from isthmus.device_agents.lookout import overtaken, ready_again
 from isthmus.device_agents.peer import Capability, ask_capability, error_text, is_busy, is_ready, refusal
 from isthmus.device_agents.roster import Roster, Server
 from isthmus.runtime.errors import IsthmusError
 from isthmus.runtime.wire import (
-    CHANNEL_OPTIONS,
     Answer,
     InferenceStub,
     channel_options,
@@ -39,11 +39,9 @@ _MOST_DIGITS = 20
 _BUSY_LONG_S = 2.0
 # A short attempt finds a link soon after its return: what got lost is sent again only after seconds. A link
 # with seconds of delay needs a long one, and gets it this often.
-_LONG_ATTEMPT_EVERY = 3
-_LONG_FACTOR = 4.0
+_LONG_ATTEMPT_EVERY = 4
+_LONG_FACTOR = 2.5
 _HANDSHAKE_S = 2.0
-# A preferred server that has failed is asked this often whether it is ready again.
-_LOOK_EVERY_S = 1.0
 
 
 class UplinkSink(Protocol):
@@ -86,6 +84,7 @@ class Uplink:
         answer_timeout_s: A server that leaves a frame unanswered for so long hangs and is given up; a healthy
             one says "expired" long before.
         failback_s: Seconds for which a preferred server must have been ready before it is returned to.
+        stuck_s: Seconds without an answer after which the connection is replaced if a new one gets through.
     """
 
     def __init__(
@@ -98,6 +97,7 @@ class Uplink:
         connect_timeout_s: float = 5.0,
         answer_timeout_s: float = 30.0,
         failback_s: float = 10.0,
+        stuck_s: float = 2.0,
     ) -> None:
         self._roster = roster
         self._model = model
@@ -106,6 +106,7 @@ class Uplink:
         self._connect_timeout_s = connect_timeout_s
         self._answer_timeout_s = answer_timeout_s
         self._failback_s = failback_s
+        self._stuck_s = stuck_s
         self._queue: asyncio.Queue[int] = asyncio.Queue()
         self._sent_s: dict[int, float] = {}
         self._crew: Crew | None = None
@@ -167,8 +168,9 @@ class Uplink:
             try:
                 serve = self._serve_stream if capability.stream else self._serve_calls
                 crew.start(serve(crew, stub, channel))
+                crew.start(self._leave_stuck(crew, server))
                 for preferred in self._roster.preferred_to(server):
-                    crew.start(self._await_ready(crew, preferred))
+                    crew.start(self._leave_for(crew, preferred))
                 await crew.failure
             finally:
                 self._crew = self._server = None
@@ -181,28 +183,24 @@ class Uplink:
     async def _is_ready(self, stub: InferenceStub) -> bool:
         return await is_ready(stub, self._model, timeout_s=self._connect_timeout_s)
 
-    async def _await_ready(self, crew: Crew, preferred: Server) -> None:
+    async def _leave_for(self, crew: Crew, preferred: Server) -> None:
         """End the connection when a server that is preferred has been ready for long enough."""
-        async with grpc.aio.insecure_channel(preferred.address, options=CHANNEL_OPTIONS) as channel:
-            stub = InferenceStub(channel)
-            since_s: float | None = None
-            while True:
-                asked_s = time.monotonic()
-                if channel.get_state() is not grpc.ChannelConnectivity.READY:
-                    since_s = None  # it was away since the last look
-                if not await self._is_ready(stub):
-                    since_s = None
-                    # So that, should this connection be lost too, it is not the first to be tried.
-                    self._roster.failed(preferred, time.monotonic())
-                    await asyncio.sleep(preferred.not_before_s - time.monotonic())
-                    continue
-                since_s = asked_s if since_s is None else since_s
-                rest_s = since_s + self._failback_s - time.monotonic()
-                if rest_s <= 0:
-                    break
-                await asyncio.sleep(min(_LOOK_EVERY_S, rest_s))
-        self._roster.welcome(preferred)
+        await ready_again(
+            preferred,
+            self._roster,
+            self._model,
+            timeout_s=self._connect_timeout_s,
+            lasting_s=self._failback_s,
+        )
         crew.fail(_LostError(f"{preferred.address}, which is preferred, is ready again"))
+
+    async def _leave_stuck(self, crew: Crew, server: Server) -> None:
+        """End the connection when answers do not come on it while a new one gets through."""
+        await overtaken(server.address, self._oldest, stuck_s=self._stuck_s)
+        crew.fail(_LostError(f"no answer for {self._stuck_s:g} s, while a new connection gets through"))
+
+    def _oldest(self) -> tuple[int, float] | None:
+        return next(iter(self._sent_s.items()), None)
 
     def _on_busy(self, stub: InferenceStub, now_s: float) -> None:
         """Leave a server that is busy for long, or that drains, if there is another."""

@@ -15,6 +15,8 @@ from isthmus.runtime.session import FullJitter, Session
 
 # A server that leaves a frame unanswered for so long hangs; with another to turn to, less patience is needed.
 _PATIENCE_S, _PATIENCE_WITH_OTHERS_S = 30.0, 5.0
+# An answer this long overdue is worth nothing to anyone, so its connection may go.
+_STUCK_S, _STUCK_DEADLINES = 2.0, 2.0
 
 
 def make_flight(
@@ -43,4 +45,5 @@ def make_uplink(config: AgentConfig, manifest: Manifest, *, sink: Flight) -> Upl
         connect_timeout_s=config.connect_timeout_s,
         answer_timeout_s=max(patience_s, 2 * config.deadline_s),
         failback_s=config.failback_s,
+        stuck_s=max(_STUCK_S, _STUCK_DEADLINES * config.deadline_s),
     )

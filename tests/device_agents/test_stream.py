@@ -238,8 +238,82 @@ async def test_a_link_with_seconds_of_delay_is_connected_over(scripted_server, c
     port = await proxy.start("127.0.0.1", 0, "127.0.0.1", server.port)
     try:
         _, sink, _ = connect_uplink(f"127.0.0.1:{port}")
-        await eventually(lambda: sink.capabilities, within_s=40.0)
+        await eventually(lambda: sink.capabilities, within_s=60.0)
         # Short attempts have failed before: a short one cannot get through.
-        assert len(sink.downs) == 2
+        assert len(sink.downs) == 3
     finally:
         await proxy.close()
+
+
+class LossyForwarder:
+    """Forwards TCP connections; those that are open when `freeze` is called never carry a byte again."""
+
+    def __init__(self, port):
+        self.port, self.frozen, self.tasks, self.opened = port, asyncio.Event(), set(), 0
+
+    async def start(self):
+        self.server = await asyncio.start_server(self._forward, "127.0.0.1", 0)
+        return self.server.sockets[0].getsockname()[1]
+
+    async def _forward(self, reader, writer):
+        self.tasks.add(asyncio.current_task())
+        frozen, self.opened = self.frozen, self.opened + 1
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        pipes = ((reader, there_writer), (there_reader, writer))
+        try:
+            await asyncio.gather(*(self._pipe(source, sink, frozen) for source, sink in pipes))
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+            there_writer.close()
+
+    async def _pipe(self, source, sink, frozen):
+        while data := await source.read(65536):
+            if frozen.is_set():
+                await asyncio.Event().wait()
+            sink.write(data)
+            await sink.drain()
+
+    def freeze(self):
+        self.frozen.set()
+        self.frozen = asyncio.Event()
+
+    async def close(self):
+        self.server.close()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def test_a_link_that_is_back_is_noticed_before_tcp_sends_again(
+    scripted_server, connect_uplink, eventually
+):
+    server = await scripted_server()
+    forwarder = LossyForwarder(server.port)
+    port = await forwarder.start()
+    try:
+        uplink, sink, _ = connect_uplink(f"127.0.0.1:{port}", stuck_s=0.3)
+        await eventually(lambda: sink.capabilities)
+        uplink.send(0)
+        await eventually(lambda: sink.answers == [(0, "ok")])
+        forwarder.freeze()
+        uplink.send(1)
+        await eventually(lambda: len(sink.capabilities) == 2)
+        assert sink.downs == ["no answer for 0.3 s, while a new connection gets through"]
+        uplink.send(2)
+        await eventually(lambda: sink.answers[-1] == (2, "ok"))
+    finally:
+        await forwarder.close()
+
+
+async def test_a_server_that_is_merely_slow_keeps_its_connection(
+    scripted_server, connect_uplink, eventually, replies
+):
+    server = await scripted_server(reply=replies["slow"])
+    uplink, sink, _ = connect_uplink(server.address, stuck_s=0.1)
+    await eventually(lambda: sink.capabilities)
+    for frame in range(12):
+        uplink.send(frame)
+    await eventually(lambda: len(sink.answers) == 12)
+    assert sink.downs == []
