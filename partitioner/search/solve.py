@@ -162,17 +162,17 @@ class _Search:
             return
         (latency,), (energy,) = pieces(self.scorer, LATENCY), pieces(self.scorer, ENERGY)
         stages = pieces(self.scorer, THROUGHPUT)
+        fastest = here.least(latency)
         for other in (energy, *stages):
-            ends = [here.least(weights, local=False) for weights in (latency, other)]
-            for least in ends:
-                if least.state is not None:
-                    self.tally.weigh_state(least.state)
-            if not all(0 < least.value < math.inf for least in ends):
+            if (least := here.least(other)).state is not None:
+                self.tally.weigh_state(least.state)
+            worth = 0 if fastest.state is None else here.value(other, fastest.state)
+            if not worth > 0:
                 continue
             for share in _MIXES:
                 mixed = latency.plus(latency, share - 1)
-                mixed = mixed.plus(other, (1 - share) * ends[0].value / ends[1].value)
-                if (state := here.least(mixed, local=False).state) is not None:
+                mixed = mixed.plus(other, (1 - share) * fastest.value / worth)
+                if (state := here.least(mixed).state) is not None:
                     self.tally.weigh_state(state)
 
     def _found(self) -> Found:
