@@ -54,7 +54,7 @@ def network_file(name: str, folder: Path = CACHE, *, seed: int = 0) -> Path:
         return _yolox_file()
     if name not in MODELS:
         raise InputError(f"network {name!r}: give one of {', '.join([*MODELS, YOLOX])}")
-    file = folder / f"{name}-{seed}-{_maker_digest()}.onnx"
+    file = folder / f"{name}-{seed}-{_MAKER}.onnx"
     if not file.is_file():
         # Under a name of this process first: another may export the same network.
         own = folder / f"{name}-{os.getpid()}.onnx"
@@ -103,6 +103,10 @@ def _maker_digest() -> str:
     for source in sorted(map(str, sources)):
         digest.update(Path(source).read_bytes())
     return digest.hexdigest()[:12]
+
+
+# Taken when the code is loaded: a later edit of it must not name what this process exports.
+_MAKER = _maker_digest()
 
 
 def _yolox_file() -> Path:
