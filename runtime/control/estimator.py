@@ -57,9 +57,8 @@ class LinkEstimator:
     """Keeps the evidence and answers what it says at an instant.
 
     The rate is a blend of several memories of bytes over busy time (`blend`); a frame that is overdue lowers
-    it at once, to 0 after `OUTAGE_S`. A delivery that ends an outage tells when, not how fast: the rate is
-    unknown again. After the end of an outage the rate is known one frame, and so one round trip, after the
-    first answer.
+    it at once, to 0 after `OUTAGE_S`. A delivery that ends an outage tells when, not how fast: what was
+    believed before stands again, and two answers later the rate is right whatever the link has become.
     """
 
     def __init__(self, *, overhead_bytes: int = DEFAULT_OVERHEAD_BYTES, residuals: int = 200) -> None:
@@ -180,6 +179,7 @@ class LinkEstimator:
         self._blend.forget()
         self._samples: deque[float] = deque(maxlen=_SAMPLES)
         self._delivered = 0
+        self._stalled = False
         self._at_server = Arrivals()
         self._at_answer = Arrivals()
         self._left_s = -math.inf
@@ -218,8 +218,11 @@ class LinkEstimator:
             drained = (last.ahead + last.nbytes) / max(SHORTEST_BUSY_S, self._left_s - last.since_s)
             self._residuals.add(0.5 * (math.log(observed / last.rate) + math.log(drained / last.rate)))
         if rate is not None and busy_s > _STALL_S and observed * _STALL_FACTOR < rate:
-            self._blend.forget()
-            return
+            if not self._stalled:
+                self._stalled = True
+                return
+            self._blend.forget()  # twice in a row is no outage: the link has become that slow
+        self._stalled = False
         self._delivered += 1
         self._samples.append(observed)
         self._blend.add(nbytes, busy_s, now_s)

@@ -116,15 +116,16 @@ def test_an_overdue_frame_lowers_the_rate_and_silence_ends_it():
     assert dead.oldest_age_s == pytest.approx(due_s + OUTAGE_S + 0.01)
 
 
-def test_the_end_of_an_outage_makes_the_rate_unknown_and_one_more_frame_tells_it():
+def test_the_end_of_an_outage_tells_when_and_not_how_fast():
     feed = Feed()
     now_s = feed.exchange([100, 400] * 6)
+    known = feed.estimator.estimate(now_s).rate_bytes_per_s
     frame, at_s = feed.send(200, now_s)
+    assert feed.estimator.estimate(at_s + 2.0).rate_bytes_per_s == 0.0
     feed.answer(frame, at_s + 3.0)
-    assert feed.estimator.estimate(at_s + 3.0).rate_bytes_per_s is None
-    feed.free_s = at_s + 3.0
-    end_s = feed.exchange([100], at_s + 3.1)
-    assert feed.estimator.estimate(end_s).rate_bytes_per_s == pytest.approx(10_000, rel=0.05)
+    assert feed.estimator.estimate(at_s + 3.0).rate_bytes_per_s == known
+    # But it was wrong, and that counts as a risk.
+    assert feed.estimator.estimate(at_s + 3.0).residuals[0] == -1.5
 
 
 def test_a_slow_frame_on_a_link_known_to_be_slow_is_no_outage():
