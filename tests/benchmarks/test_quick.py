@@ -135,3 +135,23 @@ def test_agent(bench: Any, tiny_bundle: Path, image_file: str) -> None:
 def test_options_that_belong_together(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", *arguments, "--quick"]) == 3
     assert "--option bundle=DIR" in capsys.readouterr().err
+
+
+def test_fleet(bench: Any, tiny_bundle: Path) -> None:
+    result = bench("fleet", bundle=tiny_bundle, jobs=1)
+    growth = result["figures"]["growth"]
+    assert [run["frames"] for run in growth.values()] == [60_000, 600_000]
+    for name, ratios in result["ratios"]["exact"].items():
+        for figure, ratio in ratios.items():
+            assert ratio == pytest.approx(1.0, abs=0.1), (name, figure)
+    (live,) = (cell for name, cell in result["figures"]["live"].items() if name.endswith("_streams"))
+    assert live["live"]["throughput_per_s"] > 0
+
+
+def test_live_simulated(bench: Any, tiny_bundle: Path, image_file: str) -> None:
+    result = bench("live_simulated", bundle=tiny_bundle, source=image_file, traces="constant:20kB", seconds=2)
+    (cell,) = result["figures"]["cells"].values()
+    for side in ("live", "simulated"):
+        assert sum(cell[side]["outcomes"].values()) == pytest.approx(1.0)
+    # Nothing of how the machine fares, but a simulator that lost its thread would not come near.
+    assert result["ratios"]["worst"]["hit_share_gap_points"] < 50
