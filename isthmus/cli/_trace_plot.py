@@ -19,11 +19,11 @@ def draw(trace: RateTrace, to: Path, *, bin_s: float) -> None:
         InputError: If the file's ending is none we draw, or it cannot be written.
         ModuleNotFoundError: If matplotlib is not installed.
     """
+    if to.suffix.lower() not in _FORMATS:
+        raise InputError(f"{to}: give a file that ends in {', '.join(_FORMATS)}")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if to.suffix.lower() not in _FORMATS:
-        raise InputError(f"{to}: give a file that ends in {', '.join(_FORMATS)}")
     megabits = binned_rates(trace, bin_s) * 8e-6
     edges_s = np.arange(len(megabits) + 1) * bin_s
     figure = Figure(figsize=(9, 3), layout="constrained")

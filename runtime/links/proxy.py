@@ -27,7 +27,9 @@ class _ClientSide(Side):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.hold("opening")
+        # Python 3.10 begins to read after this method even if it paused, and then takes a second pause for
+        # granted: the sender would never feel the link. The next turn comes before any byte is read.
+        asyncio.get_running_loop().call_soon(self.hold, "opening")
         self._proxy.accepted(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
