@@ -18,6 +18,7 @@ with eight seeds, from the same place in the trace.
 - `server_share`: frames that the server answered in time; `hit_share`: that anybody did. With an early exit
   nearly every frame is answered by somebody, so the server's share is the one that could differ.
 - `payload_bytes`: mean over the frames that were sent.
+- `real_time_over_simulator_cpu_time`: simulated seconds per second of one core, the policy included.
 - `gap_points`: |live − simulated mean| in percentage points; `bytes_ratio`: simulated over live.
 
 `quick` runs one cell for a few seconds.
@@ -30,6 +31,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -101,8 +103,11 @@ def run(
             load = os.getloadavg()[0]
             events = _live(loaded, images, link, policy, seconds, fps)
             live = _figures_of([event for event in events if isinstance(event, FrameEvent)])
+            began_s = time.process_time()
             runs = _simulated(loaded, events, link, policy, seconds, fps)
+            took_s = time.process_time() - began_s
             cells[name], ratios[name] = _compared(live, runs)
+            ratios[name]["real_time_over_simulator_cpu_time"] = seconds * len(runs) / took_s
             cells[name]["load_average_before"] = load
     figures["cells"] = cells
     ratios["worst"] = {

@@ -60,13 +60,14 @@ class SimGuard:
         self._on_end = on_end
         self._watched: dict[int, tuple[Standby, float]] = {}
         self._slack: deque[float] = deque([_MARGIN_S], maxlen=_SLACKS)
+        self._widest_s = _MARGIN_S
         self._free_s = -math.inf
         self._timer_s = math.inf
 
     @property
     def margin_s(self) -> float:
         """Seconds before its deadline by which a frame's answer must be certain."""
-        return _MARGIN_S + min(max(self._slack), _LARGEST_SLACK * self._session.deadline_s)
+        return _MARGIN_S + min(self._widest_s, _LARGEST_SLACK * self._session.deadline_s)
 
     def watch(self, frame: int, standby: Standby) -> bool:
         """Watch over `frame`, which is about to be queued for the server; False if it has ended already."""
@@ -105,6 +106,7 @@ class SimGuard:
     def _computed(self, frame: int, standby: Standby, slack_s: float) -> None:
         assert standby.fallback is not None
         self._slack.append(slack_s)
+        self._widest_s = max(self._slack)
         self.forget(frame)
         self._answered(frame, standby.fallback, standby.point)
 

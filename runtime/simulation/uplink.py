@@ -11,13 +11,13 @@ import math
 import random
 from collections import deque
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Protocol
 
 from isthmus.runtime.control import LinkEstimate, LinkEstimator
 from isthmus.runtime.links import SimLink
 from isthmus.runtime.session import FullJitter, Session
 from isthmus.runtime.simulation.clock import VirtualClock
+from isthmus.runtime.simulation.compute import median_of
 from isthmus.runtime.simulation.world import DeviceWorld, inside
 
 MOST_UNANSWERED_BYTES = 1 << 20
@@ -246,7 +246,7 @@ class SimUplink:
         )
         if outcome == "ok":
             self._server_s.append(told_s)
-            self.server_s = median(self._server_s)
+            self.server_s = median_of(self._server_s)
             self._busy.reset()
             self._backoff.reset()
             self._owner.answered(frame, queue_s=queue_s, compute_s=compute_s)
