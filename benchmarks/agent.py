@@ -12,11 +12,11 @@ its latency holds beyond head and link:
 
     latency − head − (answer received − handed to gRPC)
 
-Its parts: `clock` (due to captured), `decide` (the policy), `encode` (entropy coding and header), `handling`
-(all the rest: source, hand-over, guard, queue). Outside of a frame's latency, and listed beside it: `request`
-(building the message), `answer` (from a received answer to the frame's end, log included), `event_log` (its
-share). `link_s` is from handing over to the answer, gRPC on both sides, queue and tail included; `grpc_s` is
-that less what the server says of its queue and tail.
+Its parts: `clock` (due to captured), `encode` (entropy coding and header), `handling` (all the rest: source,
+hand-over, guard, queue). Outside of it, and listed beside it: `decide` (the policy's choice, made before the
+frame is due), `request` (building the message), `answer` (from a received answer to the frame's end, log
+included), `event_log` (its share). `link_s` is from handing over to the answer, gRPC on both sides, queue and
+tail included; `grpc_s` is that less what the server says of its queue and tail.
 
 Then `isthmus agent run` itself is run as a process of its own beside one that runs nothing but the widest
 head at the same rate (`_heads.py`): processor time as a share of one core, and resident memory.
@@ -148,12 +148,12 @@ def _run_agent(
 
 def _add(samples: Samples, event: FrameEvent, parts: dict[str, float]) -> None:
     overhead_s = event.latency_s - event.head_s - event.remote_s
-    known_s = parts["clock"] + parts["decide"] + event.encode_s
+    known_s = parts["clock"] + event.encode_s
     samples["overhead_s"].append(overhead_s)
     samples["clock_s"].append(parts["clock"])
-    samples["decide_s"].append(parts["decide"])
     samples["encode_s"].append(event.encode_s)
     samples["handling_s"].append(overhead_s - known_s)
+    samples["decide_s"].append(parts["decide"])
     samples["request_s"].append(parts["request"])
     samples["answer_s"].append(parts["answer"])
     samples["event_log_s"].append(parts["event_log"])
@@ -176,10 +176,10 @@ def _timers() -> Iterator[dict[str, dict[int, float]]]:
 
     with ExitStack() as stack:
         _replace(stack, Pipeline, "capture", captured)
-        _time(stack, Pipeline, "decide", timed["decide"], lambda frame: frame)
-        _time(stack, Flight, "message", timed["request"], lambda frame, frame_id: frame)
-        _time(stack, Flight, "on_answer", timed["answer"], lambda frame, answer, now_s: frame)
-        _time(stack, EventLog, "write", timed["event_log"], lambda event: getattr(event, "frame", -1))
+        _time(stack, Pipeline, "prepare", timed["decide"], lambda pipeline, due_s: pipeline.next_frame)
+        _time(stack, Flight, "message", timed["request"], lambda _, frame, frame_id: frame)
+        _time(stack, Flight, "on_answer", timed["answer"], lambda _, frame, answer, now_s: frame)
+        _time(stack, EventLog, "write", timed["event_log"], lambda _, event: getattr(event, "frame", -1))
         yield timed
 
 
@@ -189,9 +189,10 @@ def _time(
     method = getattr(owner, name)
 
     def timed(self: Any, *args: Any) -> Any:
+        frame = frame_of(self, *args)
         started = time.perf_counter()
         result = method(self, *args)
-        into[frame_of(*args)] = time.perf_counter() - started
+        into[frame] = time.perf_counter() - started
         return result
 
     _replace(stack, owner, name, timed)

@@ -135,7 +135,7 @@ class AgentRun:
     @property
     def captured(self) -> int:
         """Frames captured so far: the number of the next one."""
-        return self._session.captured
+        return self._pipeline.next_frame
 
     @property
     def open_frames(self) -> int:

@@ -16,9 +16,9 @@ from isthmus.device_agents.timing import RecentMedian
 
 # After more than this without a turn the process itself was stopped, and nothing was captured.
 _LONGEST_LAG_S = 1.0
-# A timer wakes an idle processor some 0.2 ms late, and later when it is busy; it is set earlier by what that
-# has been lately, but by no more than this.
-_LARGEST_LEAD_S = 1e-3
+# A timer wakes an idle processor some 0.2 ms late, and deciding takes its time; the timer is set earlier by
+# what both have taken lately, but by no more than this.
+_LARGEST_LEAD_S = 2e-3
 
 
 async def capture_frames(
@@ -44,12 +44,16 @@ async def capture_frames(
     end_s = due_s + (duration_s or math.inf) - 1e-6
     rest = frames or math.inf
     lead = RecentMedian()
+    # A source that may have no frame is not decided for ahead: a choice for nothing would count as one made.
+    steady = True
     while rest > 0 and due_s < end_s:
         now_s = time.monotonic()
         wake_s = due_s - min(lead.seconds, _LARGEST_LEAD_S, period_s / 4)
         if now_s < wake_s:
             pipeline.advance()
             await asyncio.sleep(max(0.0, wake_s - time.monotonic()))
+            if steady:
+                pipeline.prepare(due_s)
             now_s = free_s = time.monotonic()
             lead.add(now_s - wake_s)
         if now_s - due_s > _LONGEST_LAG_S:
@@ -59,7 +63,7 @@ async def capture_frames(
         except SourceEnded:
             break
         except NoNewFrame:
-            pass
+            steady = False
         else:
             # Captured when it was due: what we were late to notice is part of the frame's latency.
             pipeline.capture(image, min(due_s, now_s), truth)

@@ -86,6 +86,20 @@ class Pipeline:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="head")
         self._since_s: float | None = None
+        self._prepared: tuple[int, Decision] | None = None
+
+    @property
+    def next_frame(self) -> int:
+        """The number of the frame that is captured next."""
+        return self._session.captured
+
+    def prepare(self, due_s: float) -> None:
+        """Decide about the frame that is going to be captured at `due_s`, while there is nothing else to do.
+
+        A choice needs the link, the device and the time, not the image; made now it costs the frame nothing.
+        """
+        if self._since_s is None:
+            self._prepared = self.next_frame, self.decide(due_s)
 
     def capture(self, image_hwc: NDArray[np.uint8], captured_s: float, truth: int | None) -> int:
         """Take a frame captured at `captured_s` and return its number; `advance` computes it."""
@@ -110,8 +124,8 @@ class Pipeline:
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._images.clear()
 
-    def decide(self, frame: int) -> Decision:
-        """Return the policy's choice for a frame that is computed next."""
+    def decide(self, captured_s: float) -> Decision:
+        """Return the policy's choice for a frame captured at `captured_s`, which is computed next."""
         now_s = time.monotonic()
         return self.policy.decide(
             self._flight.estimate(now_s),
@@ -120,12 +134,16 @@ class Pipeline:
                 server_load=self._flight.server_load,
                 interval_s=self._interval_s,
             ),
-            budget_s=self._session.deadline_of(frame) - now_s - self._guard.margin_s,
+            budget_s=captured_s + self._session.deadline_s - now_s - self._guard.margin_s,
             now_s=now_s,
         )
 
     def _begin(self, frame: int, image_hwc: NDArray[np.uint8]) -> None:
-        decision = self.decide(frame)
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared[0] == frame:
+            decision = prepared[1]
+        else:
+            decision = self.decide(self._session.deadline_of(frame) - self._session.deadline_s)
         if decision.action == "drop":
             self._end(self._session.drop(frame, time.monotonic(), decision.reason))
             return

@@ -18,7 +18,10 @@ class Recorder:
     """Takes frames as the pipeline does."""
 
     def __init__(self):
-        self.captured, self.advanced = [], 0
+        self.captured, self.advanced, self.prepared = [], 0, []
+
+    def prepare(self, due_s):
+        self.prepared.append(due_s)
 
     def capture(self, image, captured_s, truth):
         self.captured.append((captured_s, time.monotonic()))
@@ -53,7 +56,10 @@ async def test_frames_are_captured_at_their_instants_and_the_end_of_the_source_i
     assert len(recorder.captured) == 30
     assert time.monotonic() - started == pytest.approx(0.30, abs=0.1)
     assert recorder.advanced >= 20
-    # Never said to be captured before the image was there.
+    # Decided about before they are due, each for its own instant.
+    prepared = set(recorder.prepared)
+    assert sum(captured_s in prepared for captured_s, _ in recorder.captured) > 10
+    # Never said to be captured after the image was there.
     assert all(captured_s <= now_s for captured_s, now_s in recorder.captured)
 
 
@@ -71,6 +77,8 @@ async def test_nothing_is_captured_where_there_is_no_new_frame():
     source = Script(None, NoNewFrame(), None, NoNewFrame(), NoNewFrame(), None)
     await capture_frames(source, recorder, fps=200.0)
     assert len(recorder.captured) == 3
+    # Nor is a choice made for frames that may not come.
+    assert len(recorder.prepared) == 1
 
 
 async def test_a_limit_counts_frames_and_not_ticks():
