@@ -81,7 +81,9 @@ def read_layers(
         if "server" in layer and "servers" not in layer:
             settings["servers"] = None
     if settings["source"] is None:
-        raise InputError("source is not set: give --source digits, --source npz:FILE or --source folder:DIR")
+        raise InputError(
+            "source is not set: give --source camera:0, video:FILE, folder:DIR, npz:FILE, synthetic or digits"
+        )
     return settings
 
 

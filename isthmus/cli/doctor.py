@@ -21,6 +21,7 @@ _EXTRAS = {
     "server": ("grpc_reflection",),
     "train": ("torch", "onnx", "onnxscript", "sklearn"),
     "plot": ("matplotlib",),
+    "camera": ("cv2",),
 }
 
 
