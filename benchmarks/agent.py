@@ -67,7 +67,7 @@ def run(
     bundle: str | None = None,
     source: str | None = None,
     seconds: float = 10.0,
-    rounds: int = 5,
+    rounds: int = 3,
 ) -> dict[str, Any]:
     """Return the breakdown, the shares of a core and the memory.
 
