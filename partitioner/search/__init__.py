@@ -24,6 +24,58 @@ from isthmus.partitioner.search.score import refusals, score
 from isthmus.partitioner.search.solve import MOST_SETS, search
 
 if TYPE_CHECKING:
+    from isthmus.partitioner.search.single import (
+        CutCost,
+        Problem,
+        bottleneck_bytes,
+        bottleneck_times,
+        enumerate_candidates,
+        is_feature_map,
+        link_seconds,
+    )
+
+__all__ = [
+    "ENERGY",
+    "LATENCY",
+    "MOST_SETS",
+    "ON_TIME",
+    "THROUGHPUT",
+    "Best",
+    "Bottleneck",
+    "Constraints",
+    "CutCost",
+    "DevicePower",
+    "Found",
+    "Link",
+    "Objective",
+    "Problem",
+    "RawInput",
+    "SearchGraph",
+    "SearchNode",
+    "SearchProblem",
+    "SearchTensor",
+    "Split",
+    "SplitKind",
+    "bottleneck_bytes",
+    "bottleneck_times",
+    "enumerate_candidates",
+    "is_feature_map",
+    "link_seconds",
+    "refusals",
+    "score",
+    "search",
+]
+
+# A plan names an objective of the search, and the search for single-tensor cuts makes candidates of a plan.
+_LAZY = (
+    "CutCost",
+    "Problem",
+    "bottleneck_bytes",
+    "bottleneck_times",
+    "enumerate_candidates",
+    "is_feature_map",
+    "link_seconds",
+)
 
 
 def __getattr__(name: str) -> Any:
