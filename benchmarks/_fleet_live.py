@@ -127,8 +127,15 @@ def simulate(rows: NDArray[np.float64], load: Load, *, max_batch: int, seed: int
         instants_s=tuple(sent[:, _CAPTURED] - origin_s - 1e-9),
         share=1.0,
         before_s=tuple(sent[:, _SENT] - sent[:, _CAPTURED]),
-        # The way back counts as the region's, in both directions.
+        # The median of the way back counts as the region's, in both directions.
         transit_s=tuple(transit_s - back_s),
+        back_s=tuple(
+            np.where(
+                sent[:, _OUTCOME] == 0,
+                sent[:, _ANSWERED] - sent[:, _BEGUN] - sent[:, _COMPUTED] - back_s,
+                0.0,
+            )
+        ),
     )
     # Few streams meet as their clocks happen to lie: those are the fleet's own, like its links.
     first = rows[rows[:, _CAPTURED] < rows[:, _CAPTURED].min() + 1 / load.fps - 1e-9]

@@ -36,7 +36,10 @@ class Part:
         self._region = _drawn(rng, [region.share for region in world.regions], world.devices)
         self._one_way_s = np.array([region.rtt_s / 2 for region in world.regions])
         self._samples = [
-            (np.array(link.before_s), np.array(link.transit_s), np.array(link.instants_s))
+            (
+                np.array([link.before_s, link.transit_s, link.back_s or (0.0,) * len(link.before_s)]),
+                np.array(link.instants_s),
+            )
             for link in world.links
         ]
         self._sent_share = np.array([link.sent_share for link in world.links])
@@ -84,13 +87,14 @@ class Part:
             run.quiet += len(device) - int(np.count_nonzero(talks))
             device, capture_s, link = device[talks], capture_s[talks], link[talks]
         one_way_s = self._one_way_s[self._region[device]]
-        before_s, transit_s = self._way(link, capture_s)
+        before_s, transit_s, back_s = self._ways(link, capture_s)
         transit_s += one_way_s
+        back_s += one_way_s
         frames = np.empty((4, len(device)))
         # The budget that travels begins to run when the frame is received: the server knows no transit.
         frames[0] = capture_s + world.deadline_s + transit_s
-        frames[HIT_BY] = capture_s + (world.deadline_s - world.reserve_s) - one_way_s
-        frames[ORIGIN] = capture_s - one_way_s
+        frames[HIT_BY] = capture_s + (world.deadline_s - world.reserve_s) - back_s
+        frames[ORIGIN] = capture_s - back_s
         frames[ARRIVAL] = capture_s + before_s + transit_s + world.service.handling_s
         # Sent after its deadline: the agent does not send it.
         self._under_way = (
@@ -99,16 +103,18 @@ class Part:
         )
         self._second[0] += len(device)
 
-    def _way(self, link: Devices, capture_s: Floats) -> tuple[Floats, Floats]:
-        before_s, transit_s = np.empty(len(link)), np.empty(len(link))
-        for number, (before, transit, instants_s) in enumerate(self._samples):
+    def _ways(self, link: Devices, capture_s: Floats) -> Floats:
+        """Return rows of seconds: until sent, until received, and back, propagation excluded."""
+        ways_s = np.empty((3, len(link)))
+        for number, (samples_s, instants_s) in enumerate(self._samples):
             mine = slice(None) if len(self._samples) == 1 else np.flatnonzero(link == number)
             if len(instants_s):
-                drawn = np.minimum(np.searchsorted(instants_s, capture_s[mine]), len(before) - 1)
+                drawn = np.minimum(np.searchsorted(instants_s, capture_s[mine]), len(instants_s) - 1)
             else:
-                drawn = self._rng.integers(0, len(before), len(link[mine]), dtype=np.int32)
-            before_s[mine], transit_s[mine] = before[drawn], transit[drawn]
-        return before_s, transit_s
+                count = samples_s.shape[1]
+                drawn = self._rng.integers(0, count, len(link[mine]), dtype=np.int32)
+            ways_s[:, mine] = samples_s[:, drawn]
+        return ways_s
 
     def _serve(self, until_s: float) -> None:
         """Hand what arrives by `until_s` to the tails, and take their answers."""

@@ -74,6 +74,7 @@ class LinkClass:
         transit_s: Seconds from there until it is received, propagation to the region excluded; sample by
             sample beside `before_s`.
         sent_share: Share of the captured frames that are sent at all; the device answers the others.
+        back_s: What each sample's answer took on its way back, propagation excluded; empty: nothing.
         instants_s: When each sample was taken, in rising order: a frame then takes the one that follows its
             capture, so that what held all devices up at one instant does so again. Empty: at random.
 
@@ -86,6 +87,7 @@ class LinkClass:
     before_s: tuple[float, ...]
     transit_s: tuple[float, ...]
     sent_share: float = 1.0
+    back_s: tuple[float, ...] = ()
     instants_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -93,11 +95,12 @@ class LinkClass:
             raise InputError(
                 f"link class {self.name!r}: {len(self.before_s)} samples; give one or more pairs"
             )
-        if self.instants_s and len(self.instants_s) != len(self.before_s):
-            raise InputError(
-                f"link class {self.name!r}: {len(self.instants_s)} instants of {len(self.before_s)} samples; "
-                "give one each, or none"
-            )
+        for what, values in (("instants", self.instants_s), ("ways back", self.back_s)):
+            if values and len(values) != len(self.before_s):
+                raise InputError(
+                    f"link class {self.name!r}: {len(values)} {what} of {len(self.before_s)} samples; give "
+                    "one each, or none"
+                )
         if not (self.share > 0 and 0 < self.sent_share <= 1):
             raise InputError(
                 f"link class {self.name!r}: share {self.share:g}, sent {self.sent_share:g}; give a share "

@@ -134,6 +134,14 @@ def test_what_held_everybody_up_at_one_instant_does_so_again() -> None:
     assert run.late + run.expired == 200
 
 
+def test_an_answer_may_be_late_on_its_way_back() -> None:
+    link = LinkClass(name="down", share=1.0, before_s=(0.0, 0.0), transit_s=(0.0, 0.0), back_s=(0.0, 0.2))
+    run = run_fleet(fleet(devices=40, links=(link,), regions=HERE, service=Service(frame_s=1e-6)))
+    assert run.in_time / run.captured == pytest.approx(0.5, abs=0.03)
+    assert run.late == run.captured - run.in_time
+    assert run.latency_s(0.9) == pytest.approx(0.2, rel=0.02)
+
+
 @pytest.mark.parametrize("pattern", ["constant", "poisson", "diurnal", "bursts"])
 def test_every_frame_is_accounted_for(pattern: Any) -> None:
     service = Service(frame_s=0.002, batch_s=0.002, max_batch=8, queue_frames=16, handling_s=0.001)
