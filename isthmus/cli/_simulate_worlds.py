@@ -14,6 +14,8 @@ from isthmus.runtime.simulation import DeviceWorld, Lognormal, MeasuredTimes
 _DEADLINE_S, _FPS, _DELAY_S = 0.15, 30.0, 0.01
 # What a recorded delay's logarithm spreads by, roughly; only the median is asked for.
 _JITTER_SIGMA = 0.5
+# gRPC's and HTTP/2's part of a frame on an emulated link.
+_FRAMING_BYTES = 43
 # Beside traces, folders hold these.
 _NO_TRACE = ("README", "LICENSE")
 
@@ -75,12 +77,15 @@ def worlds_of(subject: Subject, setting: Setting) -> list[DeviceWorld]:
     from isthmus.runtime.simulation import measured_times
 
     facts: dict[str, Any] = {"points": subject.points, "duration_s": setting.duration_s}
+    if subject.bundle is not None:
+        facts["overhead_bytes"] = _overhead_bytes(subject.bundle)
     times: MeasuredTimes | None = None
     if setting.events:
         from isthmus.runtime.events import read_events
 
         found = [event for path in setting.events for event in read_events(path)]
-        times = measured_times(found, name=str(setting.events[0]))
+        wire = {"overhead_bytes": facts["overhead_bytes"]} if subject.bundle is not None else {}
+        times = measured_times(found, name=str(setting.events[0]), **wire)
         facts |= {
             "head_s": times.head_s,
             "encode_s": times.encode_s,
@@ -106,6 +111,16 @@ def worlds_of(subject: Subject, setting: Setting) -> list[DeviceWorld]:
     return [
         replace(base, trace=trace, deadline_s=deadline_s) for trace in traces for deadline_s in deadlines_s
     ]
+
+
+def _overhead_bytes(bundle: Bundle) -> int:
+    """Return what the wire adds to a payload of `bundle`: names, id and budget, and gRPC's framing."""
+    from isthmus.runtime.wire import payload_request
+
+    message = payload_request(
+        model=bundle.manifest.name, frame_id="0" * 16, payloads=[b""], budget_us=1 << 20
+    )
+    return message.ByteSize() + _FRAMING_BYTES
 
 
 def _traces(setting: Setting, times: MeasuredTimes | None) -> list[RateTrace]:

@@ -1,4 +1,4 @@
-"""The way to the server and back on a virtual clock: what the agent's flight, its stream and the server do.
+"""The way to the server and back on a virtual clock: what the agent's flight and its stream do.
 
 The same rules as the live ones: a credit bounds what is unanswered, a frame is asked for at the last moment,
 a lost connection recalls all that waits and is made again after a pause with full jitter, a hung one is
@@ -18,6 +18,7 @@ from isthmus.runtime.links import SimLink
 from isthmus.runtime.session import FullJitter, Session
 from isthmus.runtime.simulation.clock import VirtualClock
 from isthmus.runtime.simulation.compute import median_of
+from isthmus.runtime.simulation.server import ServerAnswer, SimServer
 from isthmus.runtime.simulation.world import DeviceWorld, inside
 
 MOST_UNANSWERED_BYTES = 1 << 20
@@ -79,7 +80,7 @@ class SimUplink:
         self._busy = FullJitter(base_s=0.05, cap_s=1.0, rng=rng)
         self._busy_until_s = -math.inf
         self._server_s: deque[float] = deque(maxlen=_SERVER_WINDOW)
-        self._server_free_s = -math.inf
+        self._server = SimServer(world, rng)
         self.server_s = 0.0
         self.connections = 0
         self.connected = False
@@ -205,55 +206,33 @@ class SimUplink:
     def _on_server(self, connection: object, frame: int, budget_s: float) -> None:
         if connection is not self._connection:
             return
-        world, rng, received_s = self._world, self._rng, self._clock.now_s
-        outcome, compute_s = "ok", 0.0
-        started_s = max(self._server_free_s, received_s + world.server_queue_s.draw(rng))
-        if inside(received_s, world.busy):
-            outcome, started_s = "busy", received_s
-        elif started_s >= received_s + budget_s:
-            outcome = "expired"
-        else:
-            compute_s = world.server.draw(rng)
-            self._server_free_s = started_s + compute_s
-        queue_s = started_s - received_s
-        ready_s = started_s + compute_s + world.delay_s + world.jitter_s.draw(rng)
-        self._back_s = max(self._back_s, ready_s)
-        self._clock.at(
-            self._back_s, self._on_answer, connection, frame, outcome, received_s, queue_s, compute_s
-        )
+        answer = self._server.answer(self._clock.now_s, budget_s)
+        back_s = answer.ready_s + self._world.delay_s + self._world.jitter_s.draw(self._rng)
+        self._back_s = max(self._back_s, back_s)
+        self._clock.at(self._back_s, self._on_answer, connection, frame, answer)
 
-    def _on_answer(
-        self,
-        connection: object,
-        frame: int,
-        outcome: str,
-        received_s: float,
-        queue_s: float,
-        compute_s: float,
-    ) -> None:
+    def _on_answer(self, connection: object, frame: int, answer: ServerAnswer) -> None:
         if connection is not self._connection:
             return
         now_s = self._clock.now_s
         self._heard_s, self._pinging = now_s, False
         self._unanswered.pop(frame, None)
         self._sent_s.pop(frame, None)
-        clock_ns = round((received_s + _SERVER_CLOCK_S) * 1e9)
         # A refusal tells no times.
-        told_s = 0.0 if outcome == "busy" else queue_s + compute_s
-        tells = self._world.server_clock and outcome != "busy"
-        self._estimator.on_delivered(
-            frame, now_s, server_received_ns=clock_ns if tells else None, server_s=told_s
-        )
-        if outcome == "ok":
+        tells = self._world.server_clock and answer.outcome != "busy"
+        clock_ns = round((answer.received_s + _SERVER_CLOCK_S) * 1e9) if tells else None
+        told_s = answer.queue_s + answer.compute_s
+        self._estimator.on_delivered(frame, now_s, server_received_ns=clock_ns, server_s=told_s)
+        if answer.outcome == "ok":
             self._server_s.append(told_s)
             self.server_s = median_of(self._server_s)
             self._busy.reset()
             self._backoff.reset()
-            self._owner.answered(frame, queue_s=queue_s, compute_s=compute_s)
+            self._owner.answered(frame, queue_s=answer.queue_s, compute_s=answer.compute_s)
             return
-        if outcome == "busy":
+        if answer.outcome == "busy":
             self._busy_until_s = now_s + self._busy.next_s()
-        self._owner.recall(frame, f"the server says {outcome}")
+        self._owner.recall(frame, f"the server says {answer.outcome}")
 
     # Connections.
 
