@@ -11,24 +11,36 @@ from isthmus.partitioner.facts import (
     CostTable,
     DeviceProfile,
     LinkProfile,
+    LinkTrace,
+    MachineFacts,
     TensorFact,
 )
-from isthmus.partitioner.plan import Candidate, Choice, Plan, StageTimes, read_plan, write_plan
+from isthmus.partitioner.links import TraceLink
+from isthmus.partitioner.plan import Asked, Candidate, Choice, Figures, LearnedPoint, Plan, StageTimes
+from isthmus.partitioner.plan_file import read_plan, write_plan
+from isthmus.partitioner.search import Objective
 
 if TYPE_CHECKING:
     from isthmus.partitioner.api import input_image_shape, list_cuts, partition
 
 __all__ = [
+    "Asked",
     "BottleneckAssumption",
     "BottleneckRules",
     "Candidate",
     "Choice",
     "CostTable",
     "DeviceProfile",
+    "Figures",
+    "LearnedPoint",
     "LinkProfile",
+    "LinkTrace",
+    "MachineFacts",
+    "Objective",
     "Plan",
     "StageTimes",
     "TensorFact",
+    "TraceLink",
     "input_image_shape",
     "list_cuts",
     "partition",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from isthmus.partitioner.facts import BottleneckAssumption, BottleneckRules
+from isthmus.partitioner.goal import Goal
 from isthmus.partitioner.plan import Candidate, Choice, Kind
-from isthmus.partitioner.ranking import best_bottleneck, fastest, total
+from isthmus.partitioner.ranking import best, best_bottleneck
 from isthmus.runtime.errors import PlanError
 from isthmus.runtime.units import format_bytes, format_duration
 
@@ -25,101 +25,119 @@ _INTERIOR: tuple[Kind, ...] = ("split", "bottleneck")
 
 def decide(
     candidates: Sequence[Candidate],
+    goal: Goal,
     *,
-    objective: Literal["latency", "bottleneck"],
     rules: BottleneckRules,
     assumption: BottleneckAssumption,
-    deadline_s: float | None = None,
 ) -> Choice:
     """Return what to do.
 
     Args:
-        candidates: As `enumerate_candidates` gives them, finalists measured.
-        objective: `latency` takes the fastest, but an interior cut only if it beats the better endpoint by
-            `MIN_GAIN` (and if that is a bottleneck, the best of those that count as equally fast);
-            `bottleneck` takes the best bottleneck, whatever would be faster.
+        candidates: All of them, finalists measured.
+        goal: `best` takes the best, but an interior cut only if it beats the better endpoint by `MIN_GAIN`
+            (and if that is an assumed bottleneck, the best to train of those that count as equally good);
+            `bottleneck` takes the best place to train one, whatever would be better. What meets the deadline
+            comes before what does not.
         rules: For the bottleneck.
         assumption: For the sentence.
-        deadline_s: Budget of a frame in seconds, if there is one.
 
     Raises:
-        PlanError: If a bottleneck is asked for and none may stand anywhere; says why not.
+        PlanError: If nothing keeps the constraints, or a bottleneck is asked for and none may stand anywhere;
+            says why not.
     """
-    endpoint = fastest(candidates, _ENDPOINTS)
-    assert endpoint is not None, "running everything on the device is always possible"
-    interior = fastest(candidates, _INTERIOR)
-    if objective == "bottleneck":
-        best = best_bottleneck(candidates, rules)
-        if best is None:
+    endpoint, interior = (best(candidates, kinds, goal) for kinds in (_ENDPOINTS, _INTERIOR))
+    if goal.asked.choose == "bottleneck":
+        found = best_bottleneck(candidates, rules, goal)
+        if found is None:
             raise PlanError(_nowhere(candidates))
-        chosen = best
-        alternative: int | None = _quicker(candidates, endpoint, fastest(candidates, ("split",)))
-    elif interior is not None and total(candidates[interior]) * MIN_GAIN < total(candidates[endpoint]):
-        chosen, alternative = _trainable(candidates, interior, endpoint, rules), endpoint
+        chosen, alternative = found, _better(candidates, goal, endpoint, best(candidates, ("split",), goal))
+    elif endpoint is None and interior is None:
+        raise PlanError(f"nothing keeps the constraints: {_refusals(candidates)}; relax one of them")
+    elif endpoint is None or (interior is not None and _wins(candidates, goal, interior, endpoint)):
+        assert interior is not None, "one of the two is there"
+        chosen, alternative = _trainable(candidates, interior, endpoint, rules, goal), endpoint
     else:
         chosen, alternative = endpoint, interior
     item = candidates[chosen]
     other = None if alternative is None else candidates[alternative]
-    met = None if deadline_s is None else total(item) <= deadline_s
-    reason = _headline(item, assumption) + _compared(item, other) + _deadline(candidates, item, deadline_s)
+    reason = _headline(item, goal, assumption) + _compared(item, other, goal)
     return Choice(
         kind=item.kind,
         cut=item.cut,
         module=item.module,
         candidate=chosen,
         total_s=item.times.total_s,
-        gain=_gain(item, other),
-        deadline_met=met,
-        reason=reason,
+        gain=_gain(item, other, goal),
+        deadline_met=None if goal.asked.deadline_s is None else goal.in_time(item),
+        reason=reason + _deadline(candidates, item, goal),
     )
 
 
-def _trainable(candidates: Sequence[Candidate], interior: int, endpoint: int, rules: BottleneckRules) -> int:
-    """Return the best bottleneck instead of the fastest one, as long as it beats the endpoint as well."""
-    best = best_bottleneck(candidates, rules) if candidates[interior].kind == "bottleneck" else None
-    worth_it = best is not None and total(candidates[best]) * MIN_GAIN < total(candidates[endpoint])
-    return best if best is not None and worth_it else interior
+def _wins(candidates: Sequence[Candidate], goal: Goal, interior: int, endpoint: int) -> bool:
+    """Say whether an interior cut is worth a second machine: in time first, then by enough."""
+    one, other = candidates[interior], candidates[endpoint]
+    if goal.in_time(one) != goal.in_time(other):
+        return goal.in_time(one)
+    return goal.value(one) * MIN_GAIN < goal.value(other)
 
 
-def _quicker(candidates: Sequence[Candidate], one: int, other: int | None) -> int:
-    return one if other is None or total(candidates[one]) <= total(candidates[other]) else other
+def _trainable(
+    candidates: Sequence[Candidate], interior: int, endpoint: int | None, rules: BottleneckRules, goal: Goal
+) -> int:
+    """Return the best place to train instead of the best assumed one, as long as it wins as well."""
+    if not candidates[interior].assumed:
+        return interior
+    found = best_bottleneck(candidates, rules, goal)
+    worth_it = found is not None and (endpoint is None or _wins(candidates, goal, found, endpoint))
+    return found if found is not None and worth_it else interior
 
 
-def _gain(item: Candidate, other: Candidate | None) -> float | None:
-    if other is None or math.inf in (total(item), total(other)) or total(item) == 0:
+def _better(candidates: Sequence[Candidate], goal: Goal, *options: int | None) -> int | None:
+    there = [index for index in options if index is not None]
+    return min(there, key=lambda index: goal.key(candidates[index]), default=None)
+
+
+def _gain(item: Candidate, other: Candidate | None, goal: Goal) -> float | None:
+    if other is None or math.inf in (goal.value(item), goal.value(other)) or goal.value(item) == 0:
         return None
-    return total(other) / total(item)
+    return goal.value(other) / goal.value(item)
 
 
-def _headline(item: Candidate, assumption: BottleneckAssumption) -> str:
+def _headline(item: Candidate, goal: Goal, assumption: BottleneckAssumption) -> str:
+    shown = goal.show(item)
     if item.kind == "local":
-        return f"do not split: run all of it on the device ({_time(item)})"
+        return f"do not split: run all of it on the device ({shown})"
+    sent = format_bytes(item.payload_bytes)
     if item.kind == "offload":
-        return (
-            f"do not split: send the input as {item.encoding} ({format_bytes(item.payload_bytes)}) "
-            f"and run all of it on the server ({_time(item)})"
-        )
+        way = f"send the input as {item.encoding} ({sent})"
+        return f"do not split: {way} and run all of it on the server ({shown})"
     place = f"{item.cut!r}" + (f" (module {item.module})" if item.module else "")
     if item.kind == "split":
-        return f"split at {place} ({format_bytes(item.payload_bytes)} cross): {_time(item)}"
+        return f"split at {place} ({sent} cross): {shown}"
+    if item.learned is not None:
+        return (
+            f"use the trained bottleneck at {place} with width {item.learned.width:g} and "
+            f"{item.learned.channels} channels ({sent}, accuracy {item.learned.accuracy:.1%}): {shown}"
+        )
     return (
-        f"train a bottleneck at {place}: {_time(item)}, assuming an encoder of "
-        f"{assumption.encoder_fraction:.2g} of the head and a payload of {format_bytes(item.payload_bytes)}"
+        f"train a bottleneck at {place}: {shown}, assuming an encoder of "
+        f"{assumption.encoder_fraction:.2g} of the head and a payload of {sent}"
     )
 
 
-def _compared(item: Candidate, other: Candidate | None) -> str:
+def _compared(item: Candidate, other: Candidate | None, goal: Goal) -> str:
     if other is None:
         return "; no other cut is possible"
-    gain = _gain(item, other)
-    name = _name(other)
+    gain = _gain(item, other, goal)
+    name, shown = _name(other), goal.show(other)
     if gain is None:
-        return f"; with {name} no frame would ever be answered" if total(other) == math.inf else ""
+        return f"; with {name} no frame would ever be answered" if other.times.total_s is None else ""
     if MIN_GAIN > gain > 1 / MIN_GAIN:
-        return f"; {name} takes as long ({_time(other)})"
+        same = "takes as long" if goal.asked.objective.kind == "latency" else "is as good"
+        return f"; {name} {same} ({shown})"
     if gain >= 1:
-        return f"; {_factor(gain)}x faster than {name} ({_time(other)})"
-    return f"; {name} would be {_factor(1 / gain)}x faster ({_time(other)})"
+        return f"; {_factor(gain)}x {goal.better} than {name} ({shown})"
+    return f"; {name} would be {_factor(1 / gain)}x {goal.better} ({shown})"
 
 
 def _name(item: Candidate) -> str:
@@ -130,20 +148,27 @@ def _name(item: Candidate) -> str:
         return f"sending the input as {item.encoding}"
     if item.kind == "split":
         return f"a split at {item.cut!r}"
+    if item.learned is not None:
+        return f"the trained bottleneck at {item.cut!r} (width {item.learned.width:g})"
     return f"a bottleneck (assumed) at {item.cut!r}"
 
 
-def _deadline(candidates: Sequence[Candidate], item: Candidate, deadline_s: float | None) -> str:
-    if deadline_s is None:
+def _deadline(candidates: Sequence[Candidate], item: Candidate, goal: Goal) -> str:
+    deadline_s, on_time = goal.asked.deadline_s, item.figures.on_time
+    if deadline_s is None or on_time is None:
         return ""
     limit = format_duration(deadline_s)
-    meets = total(item) <= deadline_s
+    meets = goal.in_time(item)
     text = f"; it {'meets' if meets else 'misses'} the deadline of {limit}"
+    if 0 < on_time < 1:
+        text += f" ({on_time:.1%} of frames on time)"
     # A bottleneck costs accuracy that only training will tell; the others answer like the whole network.
-    exact = fastest(candidates, ("local", "offload", "split"))
-    if item.kind == "bottleneck" and exact is not None and total(candidates[exact]) <= deadline_s:
+    exact = best(candidates, ("local", "offload", "split"), goal)
+    if item.kind == "bottleneck" and exact is not None and goal.in_time(candidates[exact]):
         name = _name(candidates[exact])
         text += f", and so does {name}, which costs no accuracy" if meets else f", {name} meets it"
+    elif not meets and not any(goal.in_time(other) for other in candidates if other.refused is None):
+        text += ", and so does everything else"
     return text
 
 
@@ -151,20 +176,19 @@ def _factor(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _time(item: Candidate) -> str:
-    seconds = item.times.total_s
-    return "never" if seconds is None else format_duration(seconds)
+def _refusals(candidates: Sequence[Candidate]) -> str:
+    """Return why candidates are refused, the most frequent reason first."""
+    reasons: dict[str, int] = {}
+    for item in candidates:
+        if item.refused is not None:
+            reasons[item.refused] = reasons.get(item.refused, 0) + 1
+    listed = sorted(reasons.items(), key=lambda item: -item[1])[:4]
+    return ", ".join(f"{reason} ({count}x)" for reason, count in listed)
 
 
 def _nowhere(candidates: Sequence[Candidate]) -> str:
-    """Return why no bottleneck may stand anywhere, the most frequent reason first."""
-    reasons: dict[str, int] = {}
-    for item in candidates:
-        if item.kind == "bottleneck" and item.refused is not None:
-            reasons[item.refused] = reasons.get(item.refused, 0) + 1
-    if not reasons:
+    """Return why no bottleneck may stand anywhere."""
+    places = [item for item in candidates if item.assumed]
+    if not places:
         return "no cut of this network is a feature map [n, C, h, w]; a bottleneck needs one"
-    listed = ", ".join(
-        f"{reason} ({count}x)" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
-    )
-    return f"no cut fits a bottleneck: {listed}; relax the rules or allow other cuts"
+    return f"no cut fits a bottleneck: {_refusals(places)}; relax the rules or allow other cuts"

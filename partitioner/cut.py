@@ -17,6 +17,7 @@ from typing import Any
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
+from isthmus.partitioner.facts import TensorFact
 from isthmus.partitioner.model import Network
 from isthmus.partitioner.onnx_file import one_line
 from isthmus.partitioner.onnx_writer import write_model
@@ -120,6 +121,11 @@ def _halves(network: Network, nodes: frozenset[str], frontier: tuple[str, ...]) 
         ),
         folder=network.folder,
     )
+
+
+def can_cross(fact: TensorFact) -> bool:
+    """Say whether a tensor may cross: its size is fixed, and a payload can hold its type."""
+    return fact.nbytes is not None and fact.dtype in _CAN_CROSS
 
 
 def _require_crossing(network: Network, name: str) -> None:

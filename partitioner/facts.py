@@ -7,12 +7,12 @@ ONNX.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
 from isthmus.runtime.errors import InputError
-from isthmus.runtime.machines import NetworkCosts
+from isthmus.runtime.machines import NetworkCosts, Power, Source
 
 # Costs are part of a machine's profile; a plan quotes them.
 CostTable = NetworkCosts
@@ -44,7 +44,7 @@ class TensorFact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A machine, told by how much faster it is than the one that measures.
+    """This machine, or one that is told by how much faster it is than this one.
 
     Attributes:
         name: What to call it.
@@ -66,14 +66,58 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if not 0 < self.speed < math.inf:
             raise InputError(f"{self.name}: speed {self.speed} is not above 0; 0.1 means ten times slower")
 
-    @property
-    def source(self) -> Literal["measured", "scaled"]:
-        """Whether times on it were measured, or scaled from times measured here."""
-        return "measured" if self.speed == 1.0 else "scaled"
+
+class MachineFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A machine of a plan, and where its times come from.
+
+    Attributes:
+        name: What it is called.
+        here: Whether it is the machine that made the plan, at `speed`; else it is known by its profile.
+        source: Of this network's times on it: `measured` on it, `published`, or `scaled` (estimated from its
+            speeds, or measured here and divided by `speed`).
+        origin: One sentence on how its times came about.
+        processor, backend: As its profile or this machine names them.
+        threads: Threads of one inference, or None where nobody says.
+        speed: Its speed divided by this machine's; 1 where its own times are known.
+        memory_bytes: Memory that a network may use, or None where unknown.
+        power: What it draws, or None where unknown.
+    """
+
+    name: str
+    here: bool
+    source: Source
+    origin: str
+    processor: str
+    backend: str
+    threads: Annotated[int, msgspec.Meta(ge=1)] | None
+    speed: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    memory_bytes: Count | None = None
+    power: Power | None = None
+
+
+class LinkTrace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A link's rate over time, as a plan quotes it.
+
+    Attributes:
+        name: What the trace was loaded from.
+        duration_s: Seconds until it repeats.
+        dead_share: Share of the time in which nothing crosses.
+        quantiles: (share of the time, bytes per second): the rate is at most this for this share.
+    """
+
+    name: str
+    duration_s: Annotated[float, msgspec.Meta(gt=0)]
+    dead_share: Fraction
+    quantiles: tuple[tuple[Fraction, Annotated[float, msgspec.Meta(ge=0)]], ...]
 
 
 class LinkProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A link of constant rate. A rate of 0 is a dead link: nothing that has to cross it ever arrives.
+    """A link. A rate of 0 is a dead link: nothing that has to cross it ever arrives.
+
+    Attributes:
+        rate_bytes_per_s: Its rate; of a trace the mean over time.
+        rtt_s: Seconds of a round trip, paid once by every frame that needs the server.
+        trace: The rate over time, where it is not constant.
 
     Raises:
         InputError: If the rate or the RTT is negative or not finite.
@@ -81,6 +125,7 @@ class LinkProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     rate_bytes_per_s: Annotated[float, msgspec.Meta(ge=0)]
     rtt_s: Seconds
+    trace: LinkTrace | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate_bytes_per_s < math.inf:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isthmus.partitioner.execution import Feed
-from isthmus.partitioner.facts import DeviceProfile, TensorFact
+from isthmus.partitioner.facts import TensorFact
 from isthmus.partitioner.search import RawInput
 from isthmus.runtime.errors import InputError
 
@@ -33,26 +33,39 @@ def channel_axis(fact: TensorFact) -> int | None:
     return next((axis for axis in order if fact.shape[axis] in (1, 3)), None)
 
 
-def plain_input(inputs: Sequence[TensorFact]) -> RawInput:
-    """Return what the inputs take as they are: images a byte a value, other tensors their own type."""
-    nbytes = 0
+def raw_inputs(inputs: Sequence[TensorFact], jpeg: RawInput | None) -> dict[str, tuple[RawInput, ...]]:
+    """Return the ways to send each input: an image a byte a value or as `jpeg`, other tensors as they are.
+
+    Args:
+        inputs: Of the network.
+        jpeg: What `jpeg_input` says of the one input that is an image, or None.
+    """
+    found: dict[str, tuple[RawInput, ...]] = {}
     for fact in inputs:
         assert fact.nbytes is not None, "a network's inputs have known shapes"
-        nbytes += fact.elements if channel_axis(fact) is not None else fact.nbytes
-    images = all(channel_axis(fact) is not None for fact in inputs)
-    return RawInput(encoding="uint8" if images else "raw input", nbytes=nbytes)
+        if channel_axis(fact) is None:
+            found[fact.name] = (RawInput(encoding=fact.dtype, nbytes=fact.nbytes),)
+        else:
+            plain = RawInput(encoding="uint8", nbytes=fact.elements)
+            found[fact.name] = (plain,) if jpeg is None else (plain, jpeg)
+    return found
 
 
 def jpeg_input(
-    images_nhwc: NDArray[np.uint8], quality: int, *, device: DeviceProfile, server: DeviceProfile
+    images_nhwc: NDArray[np.uint8], quality: int, *, device_slower: float, server_slower: float
 ) -> RawInput:
     """Return what JPEG of `images_nhwc` (uint8 [n,H,W,C], C 1 or 3) takes: mean bytes, mean coding times.
+
+    Args:
+        images_nhwc: The images.
+        quality: Of the JPEG, 1..95.
+        device_slower: How many times slower than this machine the device codes.
+        server_slower: Likewise the server.
 
     Raises:
         InputError: If `quality` is not in 1..95.
     """
-    if not 1 <= quality <= 95:
-        raise InputError(f"JPEG quality {quality} is not in 1..95")
+    check_quality(quality)
     sample = images_nhwc[:_MOST_IMAGES]
     pixels = sample[..., 0] if sample.shape[3] == 1 else sample
     _jpeg(pixels[0], quality)  # the first call loads the coder
@@ -65,9 +78,19 @@ def jpeg_input(
     return RawInput(
         encoding=f"jpeg q{quality}",
         nbytes=round(sum(map(len, coded)) / len(coded)),
-        encode_s=(middle - start) / len(coded) / device.speed,
-        decode_s=(end - middle) / len(coded) / server.speed,
+        encode_s=(middle - start) / len(coded) * device_slower,
+        decode_s=(end - middle) / len(coded) * server_slower,
     )
+
+
+def check_quality(quality: int) -> None:
+    """Check that `quality` is one that JPEG has.
+
+    Raises:
+        InputError: If it is not in 1..95.
+    """
+    if not 1 <= quality <= 95:
+        raise InputError(f"JPEG quality {quality} is not in 1..95")
 
 
 def image_feeds(inputs: Sequence[TensorFact], images_nhwc: NDArray[np.uint8], count: int) -> list[Feed]:

@@ -1,107 +1,133 @@
-"""Rank candidates: the fastest, the best place for a bottleneck, what is worth measuring, what nothing beats.
+"""Rank candidates: the best, the best place for a bottleneck, what is worth measuring, what nothing beats.
 
 Pure. A measured candidate is compared by its measurement, and never with an unmeasured one of its kind.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from isthmus.partitioner.facts import BottleneckRules
+from isthmus.partitioner.goal import Goal
 from isthmus.partitioner.plan import Candidate, Kind
 
 _INTERIOR: tuple[Kind, ...] = ("bottleneck", "split")
 _SAME_SHARE = 0.02
 
 
-def total(candidate: Candidate) -> float:
-    """Return the candidate's seconds from capture to answer; infinite where it never ends."""
-    seconds = candidate.times.total_s
-    return math.inf if seconds is None else seconds
+def best(candidates: Sequence[Candidate], kinds: Sequence[Kind], goal: Goal) -> int | None:
+    """Return the index of the best candidate of `kinds` that may be chosen; of equals the faster.
 
-
-def fastest(candidates: Sequence[Candidate], kinds: Sequence[Kind]) -> int | None:
-    """Return the index of the fastest candidate of `kinds` that may be chosen; of equals the first.
-
-    Where some candidates of these kinds were measured, only those are compared: a prediction that nobody
-    checked does not win against a measurement.
+    Where some of these meet the deadline, only those are compared. Where some were measured, only those are:
+    a prediction that nobody checked does not win against a measurement.
     """
-    pool = _pool(candidates, kinds)
-    return min(pool, key=lambda index: total(candidates[index]), default=None)
+    pool = _pool(candidates, kinds, goal)
+    return min(pool, key=lambda index: goal.key(candidates[index]), default=None)
 
 
-def best_bottleneck(candidates: Sequence[Candidate], rules: BottleneckRules) -> int | None:
-    """Return the index of the bottleneck to train, or None if none may be chosen.
+def best_bottleneck(candidates: Sequence[Candidate], rules: BottleneckRules, goal: Goal) -> int | None:
+    """Return the index of the assumed bottleneck to train, or None if none may be chosen.
 
-    The fastest decides what is near enough (`rules.tolerance`); of those the smallest tensor wins, then the
+    The best decides what is near enough (`rules.tolerance`); of those the smallest tensor wins, then the
     deepest.
     """
-    quickest = fastest(candidates, ("bottleneck",))
-    if quickest is None:
+    pool = [index for index in _pool(candidates, ("bottleneck",), goal) if candidates[index].assumed]
+    if not pool:
         return None
-    limit = total(candidates[quickest]) * (1 + rules.tolerance)
-    near = [index for index in _pool(candidates, ("bottleneck",)) if total(candidates[index]) <= limit]
+    limit = min(goal.value(candidates[index]) for index in pool) * (1 + rules.tolerance)
+    near = [index for index in pool if goal.value(candidates[index]) <= limit]
     return min(near, key=lambda index: (_elements(candidates[index]), -index))
 
 
-def finalists(candidates: Sequence[Candidate], rules: BottleneckRules, count: int) -> list[str]:
-    """Return the tensors of at most `count` cuts that are worth measuring, best first.
+def finalists(candidates: Sequence[Candidate], rules: BottleneckRules, goal: Goal, count: int) -> list[int]:
+    """Return the indices of at most `count` candidates whose cuts are worth measuring, best first.
 
-    Bottlenecks and plain splits take turns. Cuts whose heads are within 2 % of the network's time of each
-    other are one cut to a measurement (before and after an activation), so that only the better one of the
-    kind is taken.
+    Assumed bottlenecks and plain splits take turns. Cuts whose heads are within 2 % of the network's time of
+    each other are one cut to a measurement (before and after an activation), so that only the better one of
+    the kind is taken.
     """
     queues = []
-    best = best_bottleneck(candidates, rules)
+    first = best_bottleneck(candidates, rules, goal)
     for kind in _INTERIOR:
-        pool = _pool(candidates, (kind,))
-        order = sorted(pool, key=lambda index: (index != best, total(candidates[index])))
-        queues.append(_distinct([candidates[index] for index in order]))
-    chosen: dict[str, None] = {}
+        pool = [index for index in _pool(candidates, (kind,), goal) if candidates[index].learned is None]
+        order = sorted(pool, key=lambda index: (index != first, goal.key(candidates[index])))
+        queues.append(_distinct(candidates, order))
+    chosen: dict[str | None, int] = {}
     for turn in range(max(len(queue) for queue in queues)):
         for queue in queues:
             if turn < len(queue) and len(chosen) < count:
-                chosen[queue[turn]] = None
-    return list(chosen)
+                chosen.setdefault(candidates[queue[turn]].cut, queue[turn])
+    return list(chosen.values())
 
 
-def _distinct(ordered: Sequence[Candidate]) -> list[str]:
-    kept: list[list[Candidate]] = []
-    for item in ordered:
-        twins = next((t for t in kept if abs(item.head_share - t[0].head_share) < _SAME_SHARE), None)
+def _distinct(candidates: Sequence[Candidate], order: Sequence[int]) -> list[int]:
+    kept: list[list[int]] = []
+    for index in order:
+        item = candidates[index]
+        twins = next((t for t in kept if _twins(candidates[t[0]], item)), None)
         if twins is None:
-            kept.append([item])
-        elif item.payload_bytes <= twins[0].payload_bytes and _elements(item) <= _elements(twins[0]):
-            twins.append(item)
+            kept.append([index])
+        else:
+            other = candidates[twins[0]]
+            if item.payload_bytes <= other.payload_bytes and _elements(item) <= _elements(other):
+                twins.append(index)
     # The deepest twin: after an activation rather than before it, where a cut tears a fused kernel apart.
-    return [max(twins, key=lambda item: item.head_share).frontier[0].name for twins in kept]
+    return [max(twins, key=lambda index: candidates[index].head_share) for twins in kept]
+
+
+def _twins(one: Candidate, other: Candidate) -> bool:
+    alike = len(one.frontier) == len(other.frontier)
+    return alike and abs(one.head_share - other.head_share) < _SAME_SHARE
 
 
 def _elements(item: Candidate) -> int:
     return sum(tensor.elements for tensor in item.frontier)
 
 
-def _pool(candidates: Sequence[Candidate], kinds: Sequence[Kind]) -> list[int]:
-    """Return the indices of what may be chosen: the measured ones where there are any, else all."""
-    found = [index for index, item in enumerate(candidates) if item.kind in kinds and item.refused is None]
-    return [index for index in found if candidates[index].measured is not None] or found
+def _pool(candidates: Sequence[Candidate], kinds: Sequence[Kind], goal: Goal) -> list[int]:
+    """Return the indices of what may be chosen: those in time and those measured, where there are any."""
+    found = [
+        index
+        for index, item in enumerate(candidates)
+        if item.kind in kinds and item.refused is None and goal.accurate(item)
+    ]
+    found = [index for index in found if candidates[index].measured is not None] or found
+    return [index for index in found if goal.in_time(candidates[index])] or found
 
 
 def pareto(candidates: Sequence[Candidate]) -> tuple[int, ...]:
-    """Return the indices of the candidates that none beats on latency, bytes and device time together.
+    """Return the indices of the candidates that none beats: latency, energy, bytes, period and accuracy.
 
-    All are compared by their predictions, the one basis that every candidate has.
+    All are compared as they are here; before anything is measured that is the one basis that every candidate
+    has. Energies count where all are known. Accuracies that nobody measured are compared with their like, as
+    a plain split's with another's.
     """
-    points = {
-        index: (item.predicted.total_s, float(item.payload_bytes), item.predicted.device_s)
+    open_ones = [
+        index
         for index, item in enumerate(candidates)
-        if item.refused is None and item.predicted.total_s is not None
-    }
+        if item.refused is None and item.times.total_s is not None
+    ]
+    energies = all(candidates[index].figures.energy_j is not None for index in open_ones)
+    points = {index: _point(candidates[index], energies=energies) for index in open_ones}
     front: list[int] = []
     # In lexical order whatever dominates a point comes before it, equal points keep their first.
     for index in sorted(points, key=lambda index: (points[index], index)):
-        point = points[index]
-        if not any(all(a <= b for a, b in zip(points[other], point, strict=True)) for other in front):
+        point, kind = points[index], _kind(candidates[index])
+        rivals = (points[other] for other in front if _kind(candidates[other]) == kind)
+        if not any(all(a <= b for a, b in zip(rival, point, strict=True)) for rival in rivals):
             front.append(index)
     return tuple(sorted(front))
+
+
+def _point(item: Candidate, *, energies: bool) -> tuple[float, ...]:
+    return (
+        item.times.total_s or 0.0,
+        float(item.payload_bytes),
+        (item.figures.energy_j or 0.0) if energies else 0.0,
+        item.figures.period_s or 0.0,
+        -(item.accuracy or 0.0),
+    )
+
+
+def _kind(item: Candidate) -> str:
+    return "known" if item.accuracy is not None else "assumed" if item.assumed else "network's"

@@ -52,6 +52,18 @@ def parse_rate_bytes_per_s(text: str) -> float:
     return _finite(float(match[1]) * _BYTES_PER_S_PER[unit], "rate", text)
 
 
+def parse_bytes(text: str) -> int:
+    """Return the bytes that `text` says, e.g. `"64MB"`, `"1.5GB"`, `"512kB"`, `"300B"`.
+
+    Raises:
+        InputError: If it is not a number ≥ 0 followed by B, kB, MB or GB.
+    """
+    match = _QUANTITY.fullmatch(text.strip())
+    if match is None or not match[2].endswith("B") or match[2] not in _BYTES_PER_S_PER:
+        raise InputError(f"size {text!r} is not a number with a unit; write it as 512kB, 64MB or 1.5GB")
+    return round(_finite(float(match[1]) * _BYTES_PER_S_PER[match[2]], "size", text))
+
+
 def format_duration(seconds: float) -> str:
     """Return `seconds` for people: `"850 µs"`, `"12.3 ms"`, `"4.2 s"`, `"3 m 20 s"`."""
     if abs(seconds) >= 120:

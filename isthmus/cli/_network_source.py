@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,10 @@ DatasetOption = Annotated[
     str | None, typer.Option(help="Real images: digits, npz:FILE or folder:DIR; tells what JPEG takes.")
 ]
 ClassesOption = Annotated[int | None, typer.Option(min=2, help="Of --model without --dataset.")]
+DimOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=N", help="Size of a symbolic dimension of the ONNX file; may be repeated."),
+]
 ImageOption = Annotated[
     str | None, typer.Option(metavar="HxWxC", help="Of --model without --dataset, e.g. 32x32x3.")
 ]
@@ -51,6 +55,7 @@ def network_source(
     classes: int | None,
     image: str | None,
     keep_onnx: Path | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Iterator[NetworkSource]:
     """Yield what to cut; a torch network is exported first, to `keep_onnx` or for the time of the command.
 
@@ -64,7 +69,7 @@ def network_source(
             raise InputError(
                 "--weights, --classes, --image and --keep-onnx belong to --model, not to an ONNX file"
             )
-        yield NetworkSource(path=file, modules=None, images=_images_for(file, dataset))
+        yield NetworkSource(path=file, modules=None, images=_images_for(file, dataset, sizes))
         return
     assert model is not None
     images, shape_hwc, count = _torch_input(dataset, classes, image)
@@ -75,14 +80,14 @@ def network_source(
         yield NetworkSource(path=path, modules=modules, images=images)
 
 
-def _images_for(file: Path, dataset: str | None) -> ImageSet | None:
+def _images_for(file: Path, dataset: str | None, sizes: Mapping[str, int] | None) -> ImageSet | None:
     """Return images of `dataset` in the size that the ONNX file takes."""
     if dataset is None:
         return None
     from isthmus.partitioner import input_image_shape
     from isthmus.runtime.datasets import load_dataset
 
-    shape = input_image_shape(file)
+    shape = input_image_shape(file, sizes=sizes)
     if shape is None:
         raise InputError(f"{file}: takes no image, so --dataset {dataset} does not apply; leave it out")
     return load_dataset(dataset, split="test", size=shape[:2], limit=64)

@@ -11,6 +11,7 @@ from isthmus.cli._common import JsonFlag, console, out, print_json
 from isthmus.cli._network_source import (
     ClassesOption,
     DatasetOption,
+    DimOption,
     ImageOption,
     ModelArgument,
     ModelOption,
@@ -32,6 +33,7 @@ def profile(
     dataset: DatasetOption = None,
     classes: ClassesOption = None,
     image: ImageOption = None,
+    dim: DimOption = None,
     profile_file: Annotated[
         Path, typer.Option("--out", help="The profile to write, or to add this network to.")
     ] = Path("machine.json"),
@@ -50,18 +52,19 @@ def profile(
 
     Run it on the device, copy the file, and give it to `isthmus partition --device FILE` elsewhere.
     """
+    from isthmus.cli._partition_flags import sizes
     from isthmus.partitioner.costing import add_profile, describe_machine, profile_network
     from isthmus.partitioner.model import load_network
     from isthmus.runtime.machines import load_machine, write_machine
     from isthmus.runtime.units import parse_duration_s
 
-    budget_s = parse_duration_s(budget)
+    budget_s, dims = parse_duration_s(budget), sizes(dim)
     known = load_machine(profile_file.resolve()) if profile_file.exists() else None
     if known is not None:  # better refused now than after measuring
         here = describe_machine(name=name, threads=threads, provider=provider)
         add_profile(known, here, str(profile_file))
-    with network_source(model_file, model, weights, dataset, classes, image) as source:
-        network = load_network(source.path)
+    with network_source(model_file, model, weights, dataset, classes, image, sizes=dims) as source:
+        network = load_network(source.path, sizes=dims)
         with console.status(f"measuring {network.name}"):
             fresh = profile_network(network, name=name, threads=threads, provider=provider, budget_s=budget_s)
     machine = fresh if known is None else add_profile(known, fresh, str(profile_file), name=name)

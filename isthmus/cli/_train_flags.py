@@ -13,7 +13,7 @@ from isthmus.models.augment import Augmentation
 from isthmus.models.design import BottleneckSize
 from isthmus.models.recipes import Recipe
 from isthmus.models.train import TrainSettings
-from isthmus.partitioner.plan import read_plan
+from isthmus.partitioner.plan_file import read_plan
 from isthmus.runtime.datasets import ImageSet
 from isthmus.runtime.errors import InputError, PlanError
 
