@@ -125,10 +125,10 @@ def _tune(recordings: int, duration_s: float) -> dict[str, Any]:
     worlds = list(_worlds(tuning_windows(recordings, duration_s), duration_s))
     changes: list[dict[str, float]] = [
         {},
-        {"backlog_price": 0.3},
-        {"backlog_price": 1.2},
-        {"backlog_deadlines": 0.35},
-        {"backlog_deadlines": 1.4},
+        {"backlog_price": 0.4},
+        {"backlog_price": 1.6},
+        {"backlog_deadlines": 0.175},
+        {"backlog_deadlines": 0.7},
         {"probe_interval_s": 0.1},
         {"probe_interval_s": 0.4},
         {"stalled_probe_s": 1.0},

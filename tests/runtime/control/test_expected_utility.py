@@ -44,17 +44,17 @@ def test_a_good_link_takes_the_most_useful_point(decide):
     assert (decision.action, decision.point, decision.probe) == ("send", OperatingPoint(3, 32), False)
     assert decision.expected_utility == pytest.approx(0.95, abs=1e-3)
     assert (decision.fallback, decision.fallback_s) == ("exit", 0.001)
-    assert decision.reason == "100% in time with 429 B at 100 kB/s, 0 B queued"
+    assert decision.reason == "100% in time with 390 B at 100 kB/s, 0 B queued"
 
 
 @pytest.mark.parametrize(
     ("rate", "point"),
     [
         # Of 150 ms the head, the round trip, the server and the fallback leave 119 to 122 for the payload.
-        (4_000, OperatingPoint(3, 32)),  # 429 bytes: 107 ms
-        (3_000, OperatingPoint(3, 24)),  # 341 bytes: 114 ms
-        (2_000, OperatingPoint(2, 16)),  # 237 bytes: 118 ms
-        (1_000, OperatingPoint(0, 4)),  # 77 bytes: 77 ms
+        (4_000, OperatingPoint(3, 32)),  # 390 bytes: 98 ms
+        (3_000, OperatingPoint(3, 24)),  # 310 bytes: 103 ms
+        (2_000, OperatingPoint(2, 16)),  # 215 bytes: 108 ms
+        (900, OperatingPoint(0, 4)),  # 70 bytes: 78 ms
     ],
 )
 def test_a_slower_link_takes_a_smaller_point(decide, rate, point):
@@ -82,7 +82,7 @@ def test_a_width_that_costs_more_for_no_gain_is_not_taken(loop, decide):
 
 
 def test_past_errors_are_the_risk(decide):
-    # At 4.9 kB/s the largest payload takes 88 ms of 119: a third of the time it was too slow for that.
+    # At 4.9 kB/s the largest payload takes 80 ms of 119: a third of the time it was too slow for that.
     certain = decide(rate_bytes_per_s=4_900.0, residuals=(0.0,) * 9)
     risky = decide(rate_bytes_per_s=4_900.0, residuals=(-1.0,) * 3 + (0.0,) * 6)
     assert certain.point == OperatingPoint(3, 32)
@@ -106,7 +106,7 @@ def test_it_begins_with_the_smallest_point(decide):
     decision = decide(rate_bytes_per_s=None, rtt_s=None, residuals=(), idle_s=None)
     assert (decision.action, decision.point, decision.probe) == ("send", OperatingPoint(0, 4), True)
     assert decision.fallback == "exit"
-    assert decision.reason == "probe with 77 B: rate unknown, never sent"
+    assert decision.reason == "probe with 70 B: rate unknown, never sent"
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def by_hand(points, device, estimate, budget_s, record):
         for residual in residuals:
             rate = (estimate.rate_bytes_per_s or 1e-12) * math.exp(residual)
             begin_s = max(ready_s, estimate.backlog_bytes / rate)
-            sent_s = begin_s + (record.bytes_p95 + estimate.overhead_bytes) / rate
+            sent_s = begin_s + (record.bytes_mean + estimate.overhead_bytes) / rate
             in_time += sent_s + (estimate.rtt_s or 0.0) + device.server_s <= budget_s - need_s
         p = min(in_time / len(residuals), 0.999)
         best = max(best, p * record.utility + (1 - p) * utility)

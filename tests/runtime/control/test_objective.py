@@ -116,12 +116,12 @@ def test_a_budget_of_bytes_is_kept_and_used(loop, ladder, per_hour):
         values.append(0.7)
         if decision.action == "send":
             record = ladder.record(decision.point)
-            used += record.bytes_p95 + 112
+            used += record.bytes_mean + 112
             values[-1] = record.utility
     assert 0.85 * per_hour / 2 < used < 1.1 * per_hour / 2
     # The bytes buy as much as any point would that is sent as often as they allow.
     for record in ladder.records:
-        share = min(1.0, used / frames / (record.bytes_p95 + 112))
+        share = min(1.0, used / frames / (record.bytes_mean + 112))
         assert sum(values) / frames > share * record.utility + (1 - share) * 0.7 - 0.005
     # And they last: the last five minutes are answered like the five before.
     assert sum(values[-3_000:]) == pytest.approx(sum(values[-6_000:-3_000]), rel=0.02)
