@@ -26,6 +26,9 @@ from isthmus.runtime.links import RateTrace, SimLink
 
 # What the server's clock is ahead of ours.
 SERVER_CLOCK_S = 1000.0
+# Of the link in front of an estimator alone.
+RTT_S = 0.02
+SERVER_S = 0.005
 
 
 def make_points(
@@ -227,3 +230,39 @@ def ladder() -> PointTable:
         ],
         exit_utility=0.7,
     )
+
+
+class Feed:
+    """An estimator behind a link of our choice; sizes are on the wire."""
+
+    def __init__(self, rate=10_000.0, **options):
+        self.estimator = LinkEstimator(overhead_bytes=0, **options)
+        self.estimator.on_connected(0.0)
+        self.rate = rate
+        self.free_s = 0.0
+        self.frame = 0
+
+    def send(self, nbytes, now_s):
+        """Send a frame; return its number and when its answer comes."""
+        self.frame += 1
+        self.estimator.on_sent(self.frame, nbytes, now_s)
+        self.free_s = max(self.free_s, now_s) + nbytes / self.rate
+        return self.frame, self.free_s + RTT_S + SERVER_S
+
+    def answer(self, frame, at_s, server_received_ns=None):
+        self.estimator.on_delivered(frame, at_s, server_received_ns=server_received_ns, server_s=SERVER_S)
+
+    def exchange(self, sizes, start_s=0.0, gap_s=0.1):
+        """Send frames one after the other, each answered before the next; return when it is over."""
+        now_s = start_s
+        for nbytes in sizes:
+            frame, at_s = self.send(nbytes, now_s)
+            self.answer(frame, at_s)
+            now_s = max(now_s + gap_s, at_s)
+        return now_s
+
+
+@pytest.fixture(scope="session")
+def link_feed() -> type[Feed]:
+    """Return an estimator behind a link of our choice."""
+    return Feed
