@@ -3,11 +3,16 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from isthmus.partitioner.facts import TensorFact
+from isthmus.partitioner.plan import Candidate, Figures, StageTimes
+from isthmus.runtime.machines import MachineProfile, Operator, OperatorSpeed
 
 
 def _model(nodes, inputs, outputs, weights=(), *, opset=17, ir_version=8, domains=()) -> ModelProto:
@@ -116,6 +121,71 @@ def residual_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "residual.onnx"
     onnx.save(_residual(), path)
     return path
+
+
+def _way(
+    kind,
+    total_ms,
+    *,
+    cut="cut",
+    head=0.5,
+    nbytes=100,
+    encoding="float32",
+    shape=(1, 8, 8, 8),
+    tensors=1,
+    energy_j=None,
+    period_ms=None,
+    on_time=None,
+    dead=False,
+    **more,
+) -> Candidate:
+    names = [] if kind == "local" else [cut, *(f"{cut}{index}" for index in range(1, tensors))]
+    facts = tuple(TensorFact(name=name, dtype="float32", shape=shape, nbytes=4) for name in names)
+    link_s = None if dead else 0.0
+    return Candidate(
+        kind=kind,
+        frontier=facts,
+        encoding=encoding,
+        payload_bytes=nbytes,
+        head_share=head,
+        predicted=StageTimes(device_s=total_ms / 1e3, link_s=link_s, server_s=0.0),
+        figures=Figures(
+            energy_j=energy_j,
+            period_s=None if dead else (total_ms if period_ms is None else period_ms) / 1e3,
+            on_time=on_time,
+        ),
+        **more,
+    )
+
+
+@pytest.fixture(scope="session")
+def way() -> Callable[..., Candidate]:
+    """Return `make(kind, total_ms, *, cut, head, nbytes, …)` of a candidate."""
+    return _way
+
+
+@pytest.fixture(scope="session")
+def machine() -> Callable[..., MachineProfile]:
+    """Return `make(name, flops_per_s, **changes)`, the profile of a machine without overheads."""
+
+    def make(name: str, flops_per_s: float, **changes) -> MachineProfile:
+        speeds = tuple(
+            OperatorSpeed(
+                operator=operator,
+                flops_per_s=flops_per_s,
+                bytes_per_s=None,
+                overhead_s=0.0,
+                source="published",
+                origin="a test",
+            )
+            for operator in get_args(Operator)
+        )
+        fields = {"origin": "A test.", "source": "published", "processor": name, "threads": 1, **changes}
+        return MachineProfile(
+            name=name, provider="CPUExecutionProvider", backend="none", operators=speeds, **fields
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from isthmus.partitioner.facts import DeviceProfile, TensorFact
-from isthmus.partitioner.images import channel_axis, image_feeds, jpeg_input, plain_input
+from isthmus.partitioner.facts import TensorFact
+from isthmus.partitioner.images import channel_axis, image_feeds, jpeg_input, raw_inputs
+from isthmus.partitioner.search import RawInput
 from isthmus.runtime.errors import InputError
 
 
@@ -18,8 +19,8 @@ def fact(*shape: int, dtype: str = "float32") -> TensorFact:
         (fact(1, 3, 32, 32), 1, 3072, "uint8"),
         (fact(1, 32, 32, 3, dtype="uint8"), 3, 3072, "uint8"),
         (fact(1, 1, 28, 28), 1, 784, "uint8"),
-        (fact(1, 128, dtype="int64"), None, 1024, "raw input"),
-        (fact(1, 64, 32, 32), None, 4 * 65536, "raw input"),
+        (fact(1, 128, dtype="int64"), None, 1024, "int64"),
+        (fact(1, 64, 32, 32), None, 4 * 65536, "float32"),
         (fact(1, 1, 28, 3), 1, 84, "uint8"),
         (fact(1, 1, 28, 3, dtype="uint8"), 3, 84, "uint8"),
     ],
@@ -28,8 +29,14 @@ def test_an_image_is_sent_as_bytes_and_other_input_as_it_is(
     tensor: TensorFact, axis: int | None, nbytes: int, encoding: str
 ) -> None:
     assert channel_axis(tensor) == axis
-    raw = plain_input([tensor])
+    (raw,) = raw_inputs([tensor], None)["x"]
     assert (raw.nbytes, raw.encoding) == (nbytes, encoding)
+
+
+def test_jpeg_is_a_second_way_for_an_image_and_none_for_a_vector() -> None:
+    jpeg = RawInput(encoding="jpeg q90", nbytes=700, encode_s=0.001, decode_s=0.001)
+    assert raw_inputs([fact(1, 3, 32, 32)], jpeg)["x"][1] is jpeg
+    assert len(raw_inputs([fact(1, 128)], jpeg)["x"]) == 1
 
 
 def smooth_images(channels: int) -> np.ndarray:
@@ -38,16 +45,18 @@ def smooth_images(channels: int) -> np.ndarray:
 
 
 def test_jpeg_is_measured_on_the_images() -> None:
-    here = DeviceProfile()
-    fine, coarse = (jpeg_input(smooth_images(3), q, device=here, server=here) for q in (95, 20))
+    here = {"device_slower": 1.0, "server_slower": 1.0}
+    fine, coarse = (jpeg_input(smooth_images(3), q, **here) for q in (95, 20))
     assert coarse.nbytes < fine.nbytes < 3072
     assert coarse.encoding == "jpeg q20"
     assert coarse.encode_s > 0
     assert coarse.decode_s > 0
+    slow = jpeg_input(smooth_images(3), 20, device_slower=1000.0, server_slower=1.0)
+    assert slow.encode_s > 20 * coarse.encode_s
     noise = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1)).astype(np.uint8)
-    assert jpeg_input(noise, 95, device=here, server=here).nbytes > 900
+    assert jpeg_input(noise, 95, **here).nbytes > 900
     with pytest.raises(InputError, match=r"JPEG quality 0 is not in 1\.\.95"):
-        jpeg_input(noise, 0, device=here, server=here)
+        jpeg_input(noise, 0, **here)
 
 
 def test_images_become_inputs() -> None:
