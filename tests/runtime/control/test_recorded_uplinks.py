@@ -54,6 +54,6 @@ def regrets(loop):
 
 def test_regret_is_small_and_far_below_any_fixed_point(regrets):
     mean = {name: sum(values) / len(values) for name, values in regrets.items()}
-    assert mean["expected-utility"] < 0.11
-    assert max(regrets["expected-utility"]) < 0.17
-    assert mean["expected-utility"] < 0.6 * min(mean[name] for name in mean if name != "expected-utility")
+    assert mean["expected-utility"] < 0.08
+    assert max(regrets["expected-utility"]) < 0.14
+    assert mean["expected-utility"] < 0.5 * min(mean[name] for name in mean if name != "expected-utility")
