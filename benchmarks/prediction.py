@@ -100,7 +100,7 @@ def run(
     for name in names:
         network = load_network(network_file(name, Path(folder) if folder else CACHE, seed=seed))
         drawn = _draw(
-            network, cuts or (2 if quick else 8), (1 if quick else 4) if sets is None else sets, seed
+            network, cuts or (2 if quick else 8), (1 if quick else 3) if sets is None else sets, seed
         )
         wholes = []
         for _ in range(passes):

@@ -19,7 +19,7 @@ Source = Literal["measured", "published", "scaled"]
 Operator = Literal["conv", "depthwise", "matmul", "norm", "pool", "elementwise", "other"]
 
 _MOVERS: tuple[Operator, ...] = ("other", "elementwise", "norm", "pool")
-# A half keeps at least this share of what its nodes cost: an extrapolation is no reason to believe less.
+# A half keeps at least this share of what its nodes cost: noise is no reason to believe less.
 _LEAST_SHARE = 0.1
 # Nearer to all nodes than this is all nodes, summed in another order.
 _WHOLE = 1 - 1e-9
@@ -119,7 +119,11 @@ class NetworkCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self._half_s(math.fsum(self.node_s[key] for key in nodes), "tail_extra_s", head=False)
 
     def _half_s(self, nodes_s: float, extra: str, *, head: bool) -> float:
-        """Return `nodes_s` with what a cut adds there, interpolated between the anchors beside it."""
+        """Return `nodes_s` with what a cut adds there.
+
+        Between two anchors that is interpolated. A half smaller than that of any anchor keeps the nearest
+        one's proportion: what is noise beside a large half would be all of a small one.
+        """
         if not self.anchors or nodes_s <= 0 or nodes_s >= self.whole_s * _WHOLE:
             return nodes_s
         before = nodes_s / self.whole_s if head else 1 - nodes_s / self.whole_s
@@ -128,6 +132,9 @@ class NetworkCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         span = right.before - left.before
         part = min(1.0, max(0.0, (before - left.before) / span)) if span > 0 else 0.0
         extra_s = (1 - part) * getattr(left, extra) + part * getattr(right, extra)
+        smallest_s = self.whole_s * (self.anchors[0].before if head else 1 - self.anchors[-1].before)
+        if nodes_s < smallest_s:
+            extra_s *= nodes_s / smallest_s
         return float(max(nodes_s + extra_s, _LEAST_SHARE * nodes_s))
 
 

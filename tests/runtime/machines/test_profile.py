@@ -65,10 +65,17 @@ def test_between_anchors_what_a_cut_adds_is_interpolated() -> None:
     assert table.tail_s(["c"]) == pytest.approx(6.0 + 0.3)
 
 
-def test_beyond_the_anchors_the_nearest_one_counts() -> None:
+def test_a_half_larger_than_any_anchors_takes_the_nearest_ones() -> None:
     table = costs(anchor(0.2, 1.0, 0.5), anchor(0.3, 3.0, 0.1))
-    assert table.head_s(["a"]) == pytest.approx(1.0 + 1.0)
-    assert table.tail_s(["a"]) == pytest.approx(1.0 + 0.1)
+    assert table.head_s(["a", "b"]) == pytest.approx(4.0 + 3.0)
+    assert table.tail_s(["b", "c"]) == pytest.approx(9.0 + 0.5)
+
+
+def test_a_half_smaller_than_any_anchors_takes_it_in_proportion() -> None:
+    """A head of 4 s measured 1 s short says nothing of a head of 1 s but that it may be a quarter shorter."""
+    table = costs(anchor(0.4, -1.0, 0.0), anchor(0.6, 0.0, 2.0))
+    assert table.head_s(["a"]) == pytest.approx(1.0 - 0.25)
+    assert table.tail_s(["a"]) == pytest.approx(1.0 + 0.5)
 
 
 def test_whole_and_nothing_are_no_halves() -> None:
@@ -77,8 +84,8 @@ def test_whole_and_nothing_are_no_halves() -> None:
     assert table.tail_s([]) == 0.0
 
 
-def test_an_extrapolation_leaves_a_tenth_of_the_nodes() -> None:
-    assert costs(anchor(0.9, -5.0, -9.0)).head_s(["a"]) == pytest.approx(0.1)
+def test_a_half_keeps_a_tenth_of_its_nodes() -> None:
+    assert costs(anchor(0.1, -5.0, -9.0)).head_s(["a"]) == pytest.approx(0.1)
 
 
 @given(
