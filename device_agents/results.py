@@ -6,6 +6,7 @@ for a thread of their own, and those that find it full are dropped, counted and 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import queue
@@ -131,11 +132,13 @@ class Outbox:
     def close(self) -> None:
         """Hand out what waits, as far as that takes no longer than two seconds."""
         end_s = time.monotonic() + _CLOSE_S
-        try:
+        with contextlib.suppress(queue.Full):
             self._waiting.put(None, timeout=_CLOSE_S)
-        except queue.Full:
-            self._lose("they are taken too slowly")
         self._thread.join(max(0.0, end_s - time.monotonic()))
+        if self._thread.is_alive():
+            # The one that the sink has not given back, and those behind it.
+            self._lose("they are taken too slowly", 1 + self._left())
+            self._waiting.put(None)
 
     def _work(self) -> None:
         try:
@@ -147,8 +150,16 @@ class Outbox:
         finally:
             self._sink.close()
 
-    def _lose(self, why: str) -> None:
-        self.lost += 1
+    def _left(self) -> int:
+        """Take out what still waits, and return how many results it was."""
+        count = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                count += self._waiting.get_nowait() is not None
+        return count
+
+    def _lose(self, why: str, count: int = 1) -> None:
+        self.lost += count
         if not self._said:
             self._said = True
             self._note(f"results are being lost: {why}; the run goes on without them")
