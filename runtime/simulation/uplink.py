@@ -26,8 +26,11 @@ MOST_UNANSWERED_BYTES = 1 << 20
 _SERVER_CLOCK_S = 1000.0
 # As the channel's options say: a ping after so long without a byte, and how long its answer may take.
 _PING_EVERY_S, _PING_TIMEOUT_S, _PING_BYTES = 10.0, 5.0, 17
-# Connecting: TCP, HTTP/2 settings and the questions about server and model.
-_CONNECT_TRIPS, _CONNECT_BYTES, _CONNECT_TIMEOUT_S = 4, 1200, 5.0
+# Connecting: TCP and HTTP/2's settings have 2 s, the questions about server and model 5 s each; every fourth
+# attempt is a longer one. Between attempts the default settings' pause.
+_CONNECT_TRIPS_S, _CONNECT_BYTES = (2.0, 0.0, 5.0, 5.0), 1200
+_LONG_ATTEMPT_EVERY, _LONG_FACTOR = 4, 2.5
+_RETRY_CAP_S = 1.5
 _ANSWER_TIMEOUT_S = 30.0
 _SERVER_WINDOW = 9
 
@@ -76,7 +79,7 @@ class SimUplink:
         self._owner = owner
         self._rng = rng
         self._most_in_flight = math.ceil(world.fps * world.deadline_s) + 1
-        self._backoff = FullJitter(base_s=0.1, cap_s=5.0, rng=rng)
+        self._backoff = FullJitter(base_s=0.1, cap_s=_RETRY_CAP_S, rng=rng)
         self._busy = FullJitter(base_s=0.05, cap_s=1.0, rng=rng)
         self._busy_until_s = -math.inf
         self._server_s: deque[float] = deque(maxlen=_SERVER_WINDOW)
@@ -265,13 +268,15 @@ class SimUplink:
             self._retry()
             return
         self._forget()
-        at_s = now_s
-        for _ in range(_CONNECT_TRIPS):
-            at_s = self._link.send(_CONNECT_BYTES // _CONNECT_TRIPS, at_s) + self._world.delay_s
-        if at_s - now_s > _CONNECT_TIMEOUT_S:
-            self._clock.at(now_s + _CONNECT_TIMEOUT_S, self._retry)
-        else:
-            self._clock.at(at_s, self._connect, self._connection)
+        long = self._backoff.attempts % _LONG_ATTEMPT_EVERY == _LONG_ATTEMPT_EVERY - 1
+        at_s = until_s = now_s
+        for patience_s in _CONNECT_TRIPS_S:
+            until_s += patience_s * (_LONG_FACTOR if long else 1.0)
+            at_s = self._link.send(_CONNECT_BYTES // len(_CONNECT_TRIPS_S), at_s) + self._world.delay_s
+            if at_s > until_s:
+                self._clock.at(until_s, self._retry)
+                return
+        self._clock.at(at_s, self._connect, self._connection)
 
     def _connect(self, connection: object) -> None:
         if connection is not self._connection or inside(self._clock.now_s, self._world.outages):
