@@ -41,8 +41,9 @@ class ExpectedUtilityPolicy:
     It remembers when it was last asked, which tells when the next frame will come, and what it did then.
 
     The defaults were found on the tuning traces of `isthmus bench adaptation` alone (`--option split=tune`):
-    a grid over the backlog's price and length with everything else fixed, then the others one by one. The
-    regret there is flat around them: with half or twice a value it rises by at most 0.5 points.
+    a grid over the backlog's price and length, then the others one by one. There the mean regret is 4.0 %;
+    twice the price adds 0.8 points and half of it 2.2, twice the length 0.1 and half of it 1.6, probes change
+    nothing.
     """
 
     name = "expected-utility"
