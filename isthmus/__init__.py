@@ -18,24 +18,42 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 _PUBLIC = {
     "Agent": "isthmus.device_agents.api",
     "Bundle": "isthmus.runtime.bundle",
+    "DeviceProfile": "isthmus.partitioner",
+    "LinkProfile": "isthmus.partitioner",
+    "MachineProfile": "isthmus.runtime.machines",
+    "Objective": "isthmus.partitioner",
     "OperatingPoint": "isthmus.runtime.bundle",
+    "Plan": "isthmus.partitioner",
     "Result": "isthmus.device_agents.results",
+    "TraceLink": "isthmus.partitioner",
     "load_bundle": "isthmus.runtime.bundle",
     "load_dataset": "isthmus.runtime.datasets",
+    "load_machine": "isthmus.runtime.machines",
     "partition": "isthmus.partitioner.api",
     "read_events": "isthmus.runtime.events",
+    "read_plan": "isthmus.partitioner",
+    "write_plan": "isthmus.partitioner",
 }
 
 __all__ = [
     "Agent",
     "Bundle",
+    "DeviceProfile",
+    "LinkProfile",
+    "MachineProfile",
+    "Objective",
     "OperatingPoint",
+    "Plan",
     "Result",
+    "TraceLink",
     "__version__",
     "load_bundle",
     "load_dataset",
+    "load_machine",
     "partition",
     "read_events",
+    "read_plan",
+    "write_plan",
 ]
 
 

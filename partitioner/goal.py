@@ -39,7 +39,7 @@ class Goal:
         if objective.kind == "energy":
             return energy_j
         if objective.kind == "weighted":
-            return objective.alpha * total_s + objective.beta * energy_j
+            return objective.alpha * total_s + (objective.beta * energy_j if objective.beta else 0.0)
         if objective.kind == "throughput":
             return math.inf if item.figures.period_s is None else item.figures.period_s
         return 1.0 - (item.figures.on_time or 0.0)

@@ -31,7 +31,7 @@ def best_bottleneck(candidates: Sequence[Candidate], rules: BottleneckRules, goa
     The best decides what is near enough (`rules.tolerance`); of those the smallest tensor wins, then the
     deepest.
     """
-    pool = [index for index in _pool(candidates, ("bottleneck",), goal) if candidates[index].assumed]
+    pool = _pool(candidates, ("bottleneck",), goal, trained=False)
     if not pool:
         return None
     limit = min(goal.value(candidates[index]) for index in pool) * (1 + rules.tolerance)
@@ -49,7 +49,7 @@ def finalists(candidates: Sequence[Candidate], rules: BottleneckRules, goal: Goa
     queues = []
     first = best_bottleneck(candidates, rules, goal)
     for kind in _INTERIOR:
-        pool = [index for index in _pool(candidates, (kind,), goal) if candidates[index].learned is None]
+        pool = _pool(candidates, (kind,), goal, trained=False)
         order = sorted(pool, key=lambda index: (index != first, goal.key(candidates[index])))
         queues.append(_distinct(candidates, order))
     chosen: dict[str | None, int] = {}
@@ -84,12 +84,18 @@ def _elements(item: Candidate) -> int:
     return sum(tensor.elements for tensor in item.frontier)
 
 
-def _pool(candidates: Sequence[Candidate], kinds: Sequence[Kind], goal: Goal) -> list[int]:
-    """Return the indices of what may be chosen: those in time and those measured, where there are any."""
+def _pool(
+    candidates: Sequence[Candidate], kinds: Sequence[Kind], goal: Goal, *, trained: bool = True
+) -> list[int]:
+    """Return the indices of what may be chosen: those in time and those measured, where there are any.
+
+    Trained bottlenecks are among them only if `trained`.
+    """
     found = [
         index
         for index, item in enumerate(candidates)
         if item.kind in kinds and item.refused is None and goal.accurate(item)
+        if trained or item.learned is None
     ]
     found = [index for index in found if candidates[index].measured is not None] or found
     return [index for index in found if goal.in_time(candidates[index])] or found

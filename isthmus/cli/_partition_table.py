@@ -34,7 +34,7 @@ def print_plan(plan: Plan) -> None:
 
 
 def shown(plan: Plan) -> list[int]:
-    """Return the candidates worth a row: the choice, the endpoints, then the best cuts, best first."""
+    """Return the candidates worth a row: choice, endpoints, a trained bottleneck, the best cuts."""
     from isthmus.partitioner.goal import Goal
 
     goal = Goal(asked=plan.asked)
@@ -42,14 +42,16 @@ def shown(plan: Plan) -> list[int]:
         (index for index, item in enumerate(plan.candidates) if item.refused is None),
         key=lambda index: goal.key(plan.candidates[index]),
     )
+    trained = (index for index in order if plan.candidates[index].learned is not None)
+    wanted = {plan.choice.candidate, next((i for i in trained if goal.accurate(plan.candidates[i])), -1)}
     must = [
-        index
-        for index in order
-        if index == plan.choice.candidate or plan.candidates[index].kind in ("local", "offload")
+        index for index in order if index in wanted or plan.candidates[index].kind in ("local", "offload")
     ]
     # Where cuts were measured, predictions would only repeat their neighbours; of a bundle's points those
     # that another beats in everything are not worth a row.
-    measured = [index for index in order if _worth_a_row(plan, index)]
+    measured = [
+        index for index in order if _worth_a_row(plan, index) and goal.accurate(plan.candidates[index])
+    ]
     rest = [index for index in (measured or order) if index not in must]
     kept = {*must, *rest[: max(0, _ROWS - len(must))]}
     return [index for index in order if index in kept]
