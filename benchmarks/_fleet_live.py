@@ -180,7 +180,10 @@ def _service(done: NDArray[np.float64], *, max_batch: int) -> Service:
     )
     ended_s = begun_s[:-1] + computed_s[:-1]
     followed = first_received_s[1:] < ended_s
-    gap_s = float(np.median((begun_s[1:] - ended_s)[followed])) if followed.any() else 0.0
+    # A tail that is wanted again pauses while the loop hands out answers: capacity as well.
+    gap_s = np.where(followed, begun_s[1:] - ended_s, np.nan)
+    usual_s = float(np.nanmedian(gap_s)) if followed.any() else 0.0
+    pause_s = np.append(np.where(followed, gap_s, usual_s), usual_s)
     # What the first frame of a batch waits although the tail is idle: parsing, decoding, the loop.
     idle = np.append(True, ~followed)
     handling_s = float(np.median((begun_s - first_received_s)[idle]))
@@ -189,10 +192,10 @@ def _service(done: NDArray[np.float64], *, max_batch: int) -> Service:
         slope = np.polyfit(sizes, computed_s, 1, w=1 / computed_s)[0]
         frame_s = float(min(max(0.0, slope), np.median(computed_s / sizes)))
     batch_s = float(max(0.0, np.median(computed_s - frame_s * sizes)))
-    factors = (computed_s + gap_s) / (batch_s + gap_s + frame_s * sizes)
+    factors = (computed_s + pause_s) / (batch_s + usual_s + frame_s * sizes)
     return Service(
         frame_s=frame_s,
-        batch_s=batch_s + gap_s,
+        batch_s=batch_s + usual_s,
         factors=tuple(float(factor) for factor in factors),
         handling_s=max(0.0, handling_s),
         max_batch=max_batch,
