@@ -2,7 +2,10 @@
 
 import asyncio
 import gc
+import json
 import random
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -16,6 +19,7 @@ from isthmus.runtime.session import FullJitter, Quantiles, Session, Tally
 from isthmus.runtime.wire import Answer, oip
 
 FPS, DEADLINE_S = 30.0, 0.15
+SAMPLE_S = 30.0
 
 
 class Silent:
@@ -145,32 +149,37 @@ def test_quantiles_of_a_week_fit_in_a_page_of_counters():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-async def test_ten_minutes_of_a_real_run_do_not_grow(launch, scripted_server, exit_only, tmp_path):
+async def test_ten_minutes_of_a_real_run_do_not_grow(scripted_server, exit_only, tiny_npz, tmp_path):
     server = await scripted_server()
-    agent, task, _ = launch(
-        exit_only,
+    # A process of its own: this one holds the server, and what a test remembers.
+    arguments = [
+        "agent",
+        "run",
+        str(exit_only.root),
+        "--server",
         server.address,
-        fps=100.0,
-        policy="expected-utility",
-        events="/dev/null",
-        results="/dev/null",
-        status=tmp_path / "status.json",
+        "--source",
+        f"npz:{tiny_npz}",
+    ]
+    arguments += ["--fps", "100", "--policy", "fixed:3,4", "--events", "/dev/null", "--results", "/dev/null"]
+    arguments += ["--status", str(tmp_path / "status.json"), "--json"]
+    agent = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "isthmus", *arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
-    process = psutil.Process()
-    rss = []
+    process, rss = psutil.Process(agent.pid), []
     for _ in range(20):
-        await asyncio.sleep(30)
+        await asyncio.sleep(SAMPLE_S)
         server.requests.clear()
-        gc.collect()
         rss.append(process.memory_info().rss)
-        if len(rss) in (7, 13):
+        if len(rss) in (3, 10):
             await server.stop()
             await asyncio.sleep(2)
             await server.start()
-    agent.stop()
-    report = await asyncio.wait_for(task, 5)
-    assert report.summary.captured > 55_000
-    assert report.reconnects >= 2
-    # The first minutes fill caches and pools; from then on, within the noise of an allocator.
-    settled, end = np.median(rss[4:9]), np.median(rss[-5:])
-    assert end - settled < 3 << 20, [value >> 20 for value in rss]
+    agent.terminate()
+    out, _ = await asyncio.wait_for(agent.communicate(), 10)
+    result = json.loads(out)
+    assert result["captured"] > 90 * 20 * SAMPLE_S
+    assert result["outcomes"]["remote"] > result["captured"] / 2
+    assert result["reconnects"] >= 2
+    settled, end = float(np.median(rss[4:9])), float(np.median(rss[-5:]))
+    assert end - settled < 1 << 20, [value >> 10 for value in rss]
