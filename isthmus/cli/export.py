@@ -41,6 +41,10 @@ def command(
     weights: Annotated[
         Path | None, typer.Option(help="Weights of the uncut network, if the checkpoint leaves them out.")
     ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="The plan it was trained by: refused if it chose another cut, else noted."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Model name on the wire [default: the network's].")] = None,
     local: Annotated[
         bool, typer.Option("--local", help="Carry the uncut network too, for the device.")
@@ -61,6 +65,8 @@ def command(
     started = time.monotonic()
     file = checkpoint / CHECKPOINT_NAME if checkpoint.is_dir() else checkpoint
     network, facts = load_checkpoint(file, weights=weights), read_checkpoint(file)["facts"]
+    if plan is not None:
+        facts = {**facts, "plan": _plan_reason(plan, network.config.cut)}
     size = (network.config.input_height, network.config.input_width)
 
     def load(spec: str, split: Any) -> ImageSet:
@@ -91,6 +97,22 @@ def command(
         print_json(summary(bundle, seconds))
     else:
         _print(bundle, seconds)
+
+
+def _plan_reason(plan: Path, cut: str) -> str:
+    """Return why `plan` chose the cut.
+
+    Raises:
+        PlanError: If it chose another one.
+    """
+    from isthmus.partitioner.plan_file import read_plan
+    from isthmus.runtime.errors import PlanError
+
+    choice = read_plan(plan).choice
+    if choice.module != cut:
+        chosen = choice.module or choice.cut or choice.kind
+        raise PlanError(f"{plan}: chose {chosen!r}, the checkpoint was trained at {cut!r}; give its own plan")
+    return choice.reason
 
 
 def optimism(bundle: Bundle) -> str | None:

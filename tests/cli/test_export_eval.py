@@ -22,6 +22,7 @@ from isthmus.cli.export import optimism
 from isthmus.models.backbones import make_model
 from isthmus.models.design import BottleneckSize, design
 from isthmus.models.network import SplitNetwork, save_checkpoint
+from isthmus.partitioner import read_plan, write_plan
 from isthmus.runtime.bundle import load_bundle
 from isthmus.runtime.datasets import load_dataset, save_npz
 
@@ -142,6 +143,28 @@ def test_export_refuses_in_one_line(
     first, *rest = (part.format(root=workshop) for part in change)
     fails(["export", first, *defaults, *rest], code, text)
     assert not (workshop / "other").exists()
+
+
+def test_export_notes_the_plan_and_refuses_that_of_another_cut(
+    workshop: Path, tmp_path: Path, fails: Fails
+) -> None:
+    plan_file = tmp_path / "plan.json"
+    network = ["--model", f"{workshop / 'net.py'}:build", "--classes", "10", "--image", "16x16x1"]
+    machines = ["--device", "pi4", "--server", "pi4", "--measured-cuts", "0"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert run(["partition", *network, *machines, "--out", str(plan_file)]) == 0
+    plan = read_plan(plan_file)
+    checkpoint = ["export", str(workshop / "training"), "--dataset", f"npz:{workshop / 'train.npz'}"]
+    flags = [*checkpoint, "--out", str(tmp_path / "bundle"), "--plan", str(plan_file)]
+    fails(flags, 3, f"{plan_file}: chose 'local', the checkpoint was trained at '1'; give its own plan")
+    (index,) = (
+        index for index, item in enumerate(plan.candidates) if item.kind == "split" and item.module == "1"
+    )
+    choice = msgspec.structs.replace(
+        plan.choice, kind="split", candidate=index, cut=plan.candidates[index].cut, module="1"
+    )
+    write_plan(plan_file, msgspec.structs.replace(plan, choice=choice))
+    assert run_json(*flags)["provenance"]["train_plan"] == choice.reason
 
 
 def test_images_in_a_folder_are_cropped_to_the_networks_size(
