@@ -61,7 +61,7 @@ _LINKS = (
     _row("link comes and goes", links.flapping, _BACK, _SLOW),
     _row("link cut and server replaced", links.cut_and_killed, _BACK, _SLOW),
     _row("RTT 2 s", partial(links.far_away, delay="1s")),
-    _row("RTT 2 s, deadline 3 s", links.far_away_for_slow_deadlines),
+    _row("RTT 2 s, deadline 3 s", links.far_away_for_slow_deadlines, _SLOW),
     _row("connection half open", partial(links.half_open, lasts_s=3.0), _BACK),
     _row("link cut for 1 s", partial(links.cut_packets, lasts_s=1.0), _BACK, _SLOW, backend="netns"),
     _row("link cut for 3 s", partial(links.cut_packets, lasts_s=3.0), _BACK, backend="netns"),

@@ -155,3 +155,20 @@ def test_live_simulated(bench: Any, tiny_bundle: Path, image_file: str) -> None:
         assert sum(cell[side]["outcomes"].values()) == pytest.approx(1.0)
     # Nothing of how the machine fares, but a simulator that lost its thread would not come near.
     assert result["ratios"]["worst"]["hit_share_gap_points"] < 50
+
+
+def test_faults(bench: Any) -> None:
+    result = bench("faults")
+    figures = result["figures"]
+    assert figures["scenarios"] == figures["conserved"] == 3
+    for row in figures["table"].values():
+        counts = [int(part.split()[0]) for part in row["outcomes"].split(", ")]
+        assert sum(counts) == row["captured"] > 30
+    cut = figures["table"]["link cut for 3 s (virtual)"]
+    assert cut["first_2_s"] <= cut["before"] == pytest.approx(cut["after"], rel=0.05)
+    assert result["ratios"]["worst"] >= 0.95
+
+
+def test_faults_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "faults", "--option", "only=no such thing"]) == 3
+    assert "none of the" in capsys.readouterr().err
