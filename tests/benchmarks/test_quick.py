@@ -149,7 +149,8 @@ def test_fleet(bench: Any, tiny_bundle: Path) -> None:
 
 
 def test_live_simulated(bench: Any, tiny_bundle: Path, image_file: str) -> None:
-    result = bench("live_simulated", bundle=tiny_bundle, source=image_file, traces="constant:20kB", seconds=2)
+    link = {"traces": "constant:20kB", "policies": "fixed:3,4", "seconds": 2}
+    result = bench("live_simulated", bundle=tiny_bundle, source=image_file, **link)
     (cell,) = result["figures"]["cells"].values()
     for side in ("live", "simulated"):
         assert sum(cell[side]["outcomes"].values()) == pytest.approx(1.0)
