@@ -219,7 +219,7 @@ def _sensitivity(
         "as assumed": (base, None),
         "input never as jpeg": (base, ("uint8",)),
     }
-    for part in (3, 12, 24):
+    for part in (12, 24, 48, 96):
         one = BottleneckAssumption(max_raw_fraction=1 / part)
         cases[f"payload at most 1/{part} of raw"] = (one, None)
     for label, fraction in (("1/6", 1 / 6), ("2/3", 2 / 3), ("1", 1.0)):

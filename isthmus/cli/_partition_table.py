@@ -137,8 +137,8 @@ def _notes(plan: Plan, items: list[Candidate]) -> list[str]:
         notes.append("^ scaled or published, not measured there")
     if plan.energy == "above idle":
         notes.append("J above idle")
-    if plan.searched.proven:
-        notes.append(f"{plan.searched.considered} splits weighed, none is better")
+    if plan.searched.proven and plan.link.trace is None:
+        notes.append(f"{plan.searched.considered} splits weighed by node costs")
     return notes
 
 
