@@ -127,7 +127,8 @@ def _headline(item: Candidate, goal: Goal, assumption: BottleneckAssumption) -> 
 
 def _compared(item: Candidate, other: Candidate | None, goal: Goal) -> str:
     if other is None:
-        return "; no other cut is possible"
+        interior = item.kind in _INTERIOR
+        return f"; {'neither end alone keeps the constraints' if interior else 'no other cut is possible'}"
     gain = _gain(item, other, goal)
     name, shown = _name(other), goal.show(other)
     if gain is None:

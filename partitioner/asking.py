@@ -102,38 +102,56 @@ def ask(question: Question) -> Weighed:
     if bundle is not None:
         located = locate_cut(network, bundle, question.bundle_cut, question.modules or {})
     energy = EnergyModel.of(question.power or getattr(profiles[0], "power", None))
-    if question.objective.kind == "energy" or (
-        question.objective.kind == "weighted" and question.objective.beta
-    ):
+    goal = question.objective
+    if goal.kind == "energy" or (goal.kind == "weighted" and goal.beta):
         energy.require(profiles[0].name)
     maker = SideMaker(network, budget_s=question.budget_s / 2)
     # Another machine first: what its profile cannot say is found before anything is measured.
     order = sorted(range(2), key=lambda index: isinstance(profiles[index], DeviceProfile))
-    powers = (question.power, None)
-    made = {index: maker.make(profiles[index], powers[index]) for index in order}
-    device, server = made[0], made[1]
-    raw = _raw(question, maker, device, server, energy)
-    crossing = crossing_of(question.link)
-    typical = min(sum(ways[index].nbytes for ways in raw.values()) for index in (0, -1))
-    graph = search_graph(network, device, server, energy, asked.pins)
+    made = {index: maker.make(profiles[index], (question.power, None)[index]) for index in order}
+    raw = _raw(question, maker, made[0], made[1], energy)
+    lister = _lister(question, asked, made[0], made[1], raw, energy, located)
+    listed, bottlenecks = lister.listed()
+    founds = _search(dataclasses.replace(lister.problem, bottlenecks=tuple(bottlenecks)), asked, energy)
+    return Weighed(
+        candidates=[*listed, *lister.beyond(founds, listed)],
+        found=founds[0],
+        asked=asked,
+        lister=lister,
+        bundle=located,
+    )
+
+
+def _lister(
+    question: Question,
+    asked: Asked,
+    device: Side,
+    server: Side,
+    raw: Mapping[str, tuple[RawInput, ...]],
+    energy: EnergyModel,
+    located: BundleFacts | None,
+) -> Lister:
+    """Return what makes the candidates of `question`; the bundle's networks are timed here."""
+    network, bundle, crossing = question.network, question.bundle, crossing_of(question.link)
     learned: dict[str, list[LearnedWay]] = {}
     if bundle is not None and located is not None:
         learned[located.cut] = learned_ways(bundle, device, server, budget_s=question.budget_s / 8)
-    open_problem = SearchProblem(
-        graph=graph,
-        link=crossing.for_search(typical),
-        power=energy.for_search(),
-        raw=raw,
-        constraints=_constraints(asked),
-        accuracy=None if bundle is None else bundle.points.teacher_utility,
-    )
-    figures = FigureMaker(crossing=crossing, energy=energy, deadline_s=asked.deadline_s)
-    lister = Lister(
+    accuracy = None if bundle is None else bundle.points.teacher_utility
+    return Lister(
         network=network,
         device=device,
         server=server,
-        problem=open_problem,
-        figures=figures,
+        problem=SearchProblem(
+            graph=search_graph(network, device, server, energy, asked.pins),
+            link=crossing.for_search(
+                min(sum(ways[index].nbytes for ways in raw.values()) for index in (0, -1))
+            ),
+            power=energy.for_search(),
+            raw=raw,
+            constraints=_constraints(asked),
+            accuracy=accuracy,
+        ),
+        figures=FigureMaker(crossing=crossing, energy=energy, deadline_s=asked.deadline_s),
         energy=energy,
         assumptions=Assumptions(
             network=network,
@@ -146,17 +164,7 @@ def ask(question: Question) -> Weighed:
         ),
         learned=learned,
         modules=question.modules or {},
-        accuracy=open_problem.accuracy,
-    )
-    listed, bottlenecks = lister.listed()
-    problem = dataclasses.replace(open_problem, bottlenecks=tuple(bottlenecks))
-    founds = _search(problem, asked, energy)
-    return Weighed(
-        candidates=[*listed, *lister.beyond(founds, listed)],
-        found=founds[0],
-        asked=asked,
-        lister=lister,
-        bundle=located,
+        accuracy=accuracy,
     )
 
 

@@ -62,11 +62,6 @@ class Side:
         return seconds / self.facts.speed
 
 
-def is_here(spec: MachineSpec) -> bool:
-    """Say whether `spec` means this machine."""
-    return spec is None or isinstance(spec, DeviceProfile) or spec == THIS
-
-
 def resolve_profile(spec: MachineSpec, role: str) -> MachineProfile | DeviceProfile:
     """Return the machine that `spec` means: a profile, its file or name, or this one (`this` or None).
 

@@ -27,6 +27,11 @@ def print_plan(plan: Plan) -> None:
         out.print(f"{role} = {_machine(machine)}", markup=False)
     rows = shown(plan)
     out.print(_table(plan, rows))
+    for item in plan.candidates:
+        if item.kind in ("local", "offload") and item.refused is not None:
+            out.print(
+                f"ruled out: {_where(item) if item.frontier else item.kind} ({item.refused})", markup=False
+            )
     if notes := _notes(plan, [plan.candidates[index] for index in rows]):
         out.print("; ".join(notes), markup=False)
     _print_spread(plan)

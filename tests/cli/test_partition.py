@@ -115,12 +115,16 @@ def test_reference_machines_say_where_their_times_come_from(
     assert f"{plan.candidates[0].figures.energy_j:.2g}" in text
 
 
-def test_constraints_reach_the_plan(ways: Callable[..., Plan]) -> None:
+def test_constraints_reach_the_plan(ways: Callable[..., Plan], capfd: pytest.CaptureFixture[str]) -> None:
     plan = ways("--no-raw-input", "--pin", "conv0=device", "--pin", "MatMul=server", "--allow", "relu1")
     assert plan.asked.no_raw_input
     assert plan.asked.pins == {"conv0": "device", "logits": "server"}
     assert plan.asked.allowed == (("relu1",),)
     assert plan.choice.cut == "relu1"
+    text = " ".join(capfd.readouterr().out.split())
+    assert "ruled out: local (logits has to run on the server)" in text
+    assert "ruled out: uint8 (the input may not leave the device)" in text
+    assert "neither end alone keeps the constraints" in text
     plan = ways("--objective", "weighted:2,0", "--choose", "bottleneck")
     assert (plan.asked.objective.alpha, plan.asked.choose) == (2.0, "bottleneck")
     assert plan.choice.kind == "bottleneck"

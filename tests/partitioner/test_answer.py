@@ -92,6 +92,15 @@ def test_the_sentence(
     assert (choice.kind, choice.reason) == (kind, sentence)
 
 
+def test_a_cut_that_the_constraints_force(way: Way) -> None:
+    choice = choose(
+        way("local", 20, refused="needs too much"),
+        way("offload", 20, refused="the input may not leave"),
+        way("split", 50, cut="a", nbytes=64),
+    )
+    assert choice.reason == "split at 'a' (64 B cross): 50 ms; neither end alone keeps the constraints"
+
+
 def test_a_dead_link_leaves_the_device(way: Way) -> None:
     choice = choose(way("local", 100, on_time=1.0), way("split", 1, cut="a", dead=True), deadline_s=0.2)
     assert (choice.kind, choice.gain, choice.deadline_met) == ("local", None, True)
