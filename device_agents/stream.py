@@ -112,7 +112,7 @@ class Uplink:
         self._crew: Crew | None = None
         self._server: Server | None = None
         self._busy_since_s: float | None = None
-        self._proven = False
+        self._proven = self._through = False
 
     def send(self, frame: int) -> None:
         """Send `frame` as soon as the connection takes it; `sink.message` is asked at that moment."""
@@ -138,6 +138,7 @@ class Uplink:
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
             refused: Exception | None = None
+            self._through, began_s = False, time.monotonic()
             try:
                 await self._attempt(server)
             except _LostError as error:
@@ -145,7 +146,10 @@ class Uplink:
             except (IsthmusError, grpc.aio.AioRpcError) as error:
                 refused = refusal(error, server=server.address, model=self._model)
                 reason = error_text(error)
-            self._roster.failed(server, time.monotonic(), refused)
+            # A lone server whom an attempt did not reach for seconds needs no pause on top of them: on a link
+            # that is back in the middle of it, every second counts.
+            lone = len(self._roster) == 1 and not self._through
+            self._roster.failed(server, began_s if lone else time.monotonic(), refused)
             hopeless = self._roster.unanimous()
             if hopeless is not None and not self._proven:
                 raise hopeless
@@ -159,6 +163,7 @@ class Uplink:
         async with grpc.aio.insecure_channel(server.address, options=options) as channel:
             stub = InferenceStub(channel)
             capability = await ask_capability(stub, self._model, timeout_s=self._connect_timeout_s * factor)
+            self._through = True
             # A server that is starting or draining may describe itself all the same.
             if len(self._roster) > 1 and not await self._is_ready(stub):
                 raise _LostError("the server is not ready")

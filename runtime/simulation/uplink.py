@@ -274,7 +274,8 @@ class SimUplink:
             until_s += patience_s * (_LONG_FACTOR if long else 1.0)
             at_s = self._link.send(_CONNECT_BYTES // len(_CONNECT_TRIPS_S), at_s) + self._world.delay_s
             if at_s > until_s:
-                self._clock.at(until_s, self._retry)
+                # An attempt that took so long needs no pause on top.
+                self._clock.at(max(until_s, now_s + self._backoff.next_s()), self._attempt)
                 return
         self._clock.at(at_s, self._connect, self._connection)
 

@@ -1,10 +1,13 @@
 """The uplink against real gRPC servers on loopback that behave as told."""
 
 import asyncio
+import time
 
 import grpc
 import pytest
 
+from isthmus.device_agents import stream
+from isthmus.device_agents.roster import Roster
 from isthmus.runtime.errors import NetworkError, PeerError
 from isthmus.runtime.links import ShapingProxy
 from isthmus.runtime.wire import EXTENSIONS, SERVICE_NAME, oip
@@ -317,3 +320,25 @@ async def test_a_server_that_is_merely_slow_keeps_its_connection(
         uplink.send(frame)
     await eventually(lambda: len(sink.answers) == 12)
     assert sink.downs == []
+
+
+@pytest.mark.parametrize(
+    ("servers", "through", "from_its_begin"), [(1, False, True), (1, True, False), (2, False, False)]
+)
+async def test_an_attempt_that_took_long_needs_no_pause_on_top_unless_others_wait_or_it_was_a_connection(
+    connect_uplink, monkeypatch, servers, through, from_its_begin
+):
+    ended, failed = [], asyncio.get_running_loop().create_future()
+
+    async def attempt(self, server):
+        await asyncio.sleep(0.02)
+        self._through = through
+        ended.append(time.monotonic())
+        raise stream._LostError("as told")
+
+    monkeypatch.setattr(stream.Uplink, "_attempt", attempt)
+    monkeypatch.setattr(
+        Roster, "failed", lambda self, server, now_s, refusal=None: failed.done() or failed.set_result(now_s)
+    )
+    connect_uplink(*(f"127.0.0.1:{port}" for port in range(1, servers + 1)))
+    assert (await asyncio.wait_for(failed, 5) < ended[0] - 0.01) is from_its_begin
