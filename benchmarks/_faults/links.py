@@ -18,6 +18,8 @@ _GOOD = "100kB"
 _BEFORE_S = 6.0
 # The trace must not repeat within a run.
 _REST_S = 600.0
+# One packet, or the few small ones that fit: what comes later into a cut is lost.
+_QUEUE_BYTES = 1500
 
 
 def cut(stage: Stage, *, rate: str = "0B", lasts_s: float, delay: str = "10ms") -> Played:
@@ -29,12 +31,12 @@ def cut(stage: Stage, *, rate: str = "0B", lasts_s: float, delay: str = "10ms") 
     return _through(agent, log, lasts_s)
 
 
-def cut_packets(stage: Stage, *, lasts_s: float, loss: float = 0.0) -> Played:
-    """The same with real TCP end to end: what it sends into the cut is lost or queued, and sent again."""
+def cut_packets(stage: Stage, *, lasts_s: float) -> Played:
+    """The same with real TCP end to end: what it sends into the cut is lost, and must be sent again."""
     log = stage.folder / "netns.jsonl"
     events = stage.keep(EventLog(log))
     trace = load_trace(_trace("0B", lasts_s))
-    link = stage.hold(NamespaceLink(trace, delay_s=0.01, loss=loss, events=events))
+    link = stage.hold(NamespaceLink(trace, delay_s=0.01, queue_bytes=_QUEUE_BYTES, events=events))
     server = stage.serve(host=link.host)
     agent = stage.agent(f"{link.host}:{server.port}", insecure=True, start=link.start)
     agent.wait_remote()
