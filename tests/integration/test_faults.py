@@ -25,7 +25,7 @@ if str(_FOLDER) not in sys.path:
 faults = importlib.import_module("_faults")
 verdicts = importlib.import_module("_faults.verdict")
 
-_JOBS = 12
+_JOBS = 16
 
 
 def _marked(scenario):
