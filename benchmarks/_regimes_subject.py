@@ -14,7 +14,7 @@ from PIL import Image
 
 from isthmus.partitioner import BottleneckRules, DeviceProfile
 from isthmus.partitioner.images import jpeg_input
-from isthmus.partitioner.model import Network, load_network
+from isthmus.partitioner.network.model import Network, load_network
 from isthmus.partitioner.search import RawInput
 from isthmus.partitioner.sides import SideMaker
 from isthmus.runtime.datasets.folder import cover

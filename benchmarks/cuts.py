@@ -31,12 +31,12 @@ import numpy as np
 import onnx
 from _networks import CACHE, YOLOX, has_network, network_file, real_inputs
 
-from isthmus.partitioner.cut import Halves, extract_at
-from isthmus.partitioner.execution import Feed, open_session, session_options
-from isthmus.partitioner.execution import run as infer
-from isthmus.partitioner.graph import FlowGraph
-from isthmus.partitioner.model import Network, load_network
-from isthmus.partitioner.parity import PARITY_TOLERANCE, Reference, check_parity, run_whole
+from isthmus.partitioner.cutting.cut import Halves, extract_at
+from isthmus.partitioner.cutting.parity import PARITY_TOLERANCE, Reference, check_parity, run_whole
+from isthmus.partitioner.network.graph import FlowGraph
+from isthmus.partitioner.network.model import Network, load_network
+from isthmus.partitioner.running.execution import Feed, open_session, session_options
+from isthmus.partitioner.running.execution import run as infer
 from isthmus.runtime.errors import GateError, InputError, PlanError
 
 NETWORKS = ("resnet50", "densenet121", "mobilenet-v3-large", "efficientnet-b0", "vit-b16", YOLOX)

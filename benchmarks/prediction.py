@@ -34,13 +34,13 @@ import numpy as np
 from _networks import CACHE, YOLOX, has_network, network_file
 from cuts import random_heads
 
-from isthmus.partitioner.costing import describe_machine, node_costs
-from isthmus.partitioner.costs import measure_costs
-from isthmus.partitioner.cut import extract_at
-from isthmus.partitioner.execution import random_feed, time_side_by_side
-from isthmus.partitioner.model import Network, load_network
-from isthmus.partitioner.runner import Runner
-from isthmus.partitioner.speeds import fit_speeds
+from isthmus.partitioner.costs.lookup import describe_machine, node_costs
+from isthmus.partitioner.costs.nodes import measure_costs
+from isthmus.partitioner.costs.speeds import fit_speeds
+from isthmus.partitioner.cutting.cut import extract_at
+from isthmus.partitioner.network.model import Network, load_network
+from isthmus.partitioner.running.execution import random_feed, time_side_by_side
+from isthmus.partitioner.running.runner import Runner
 from isthmus.runtime.errors import ArtifactError, PlanError
 from isthmus.runtime.machines import NetworkCosts
 

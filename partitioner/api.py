@@ -18,7 +18,7 @@ from isthmus.partitioner.finals import Finals
 from isthmus.partitioner.goal import Goal
 from isthmus.partitioner.images import channel_axis, check_quality, image_feeds
 from isthmus.partitioner.links import TraceLink
-from isthmus.partitioner.model import load_network
+from isthmus.partitioner.network.model import load_network
 from isthmus.partitioner.plan import Plan, Searched
 from isthmus.partitioner.ranking import finalists, pareto
 from isthmus.partitioner.search import ENERGY, LATENCY, ON_TIME, THROUGHPUT, Found, Objective

@@ -22,7 +22,7 @@ from isthmus.partitioner.figures import FigureMaker
 from isthmus.partitioner.images import jpeg_input, raw_inputs
 from isthmus.partitioner.learned import LearnedWay, learned_ways, locate_cut
 from isthmus.partitioner.links import TraceLink, crossing_of
-from isthmus.partitioner.model import Network
+from isthmus.partitioner.network.model import Network
 from isthmus.partitioner.plan import Asked, BundleFacts, Candidate
 from isthmus.partitioner.question import resolve_cuts, resolve_pins, search_graph
 from isthmus.partitioner.search import (

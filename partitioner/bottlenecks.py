@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from isthmus.partitioner.energy import EnergyModel
 from isthmus.partitioner.facts import BottleneckAssumption, BottleneckRules, TensorFact
-from isthmus.partitioner.model import Network
+from isthmus.partitioner.network.model import Network
 from isthmus.partitioner.plan import StageTimes
 from isthmus.partitioner.search import Bottleneck, Split
 from isthmus.partitioner.sides import Side

@@ -15,7 +15,7 @@ from isthmus.partitioner.bottlenecks import ASSUMED_ENCODING, Assumptions, is_fe
 from isthmus.partitioner.energy import EnergyModel
 from isthmus.partitioner.figures import FigureMaker
 from isthmus.partitioner.learned import LearnedWay
-from isthmus.partitioner.model import Network
+from isthmus.partitioner.network.model import Network
 from isthmus.partitioner.plan import Candidate, StageTimes
 from isthmus.partitioner.search import Bottleneck, Found, RawInput, SearchProblem, Split, refusals
 from isthmus.partitioner.search.growth import State

@@ -15,12 +15,12 @@ from pathlib import Path
 import msgspec
 
 from isthmus.partitioner.bottlenecks import Assumptions
-from isthmus.partitioner.execution import Feed
+from isthmus.partitioner.costs.halves import MeasuredCut, measure_cuts
 from isthmus.partitioner.figures import FigureMaker
-from isthmus.partitioner.halves import MeasuredCut, measure_cuts
-from isthmus.partitioner.model import Network
+from isthmus.partitioner.network.model import Network
 from isthmus.partitioner.plan import Candidate, StageTimes
-from isthmus.partitioner.runner import Runner
+from isthmus.partitioner.running.execution import Feed
+from isthmus.partitioner.running.runner import Runner
 from isthmus.partitioner.sides import Side
 
 # Where neither machine is this one, halves run only to be compared with the whole.

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isthmus.partitioner.execution import Feed, clock_for
 from isthmus.partitioner.facts import TensorFact
+from isthmus.partitioner.running.execution import Feed, clock_for
 from isthmus.partitioner.search import RawInput
 from isthmus.runtime.errors import InputError
 

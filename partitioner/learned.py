@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.partitioner.costing import node_costs
+from isthmus.partitioner.costs.lookup import node_costs
+from isthmus.partitioner.costs.memory import half_memory
 from isthmus.partitioner.energy import EnergyModel
-from isthmus.partitioner.execution import random_feed, time_side_by_side
 from isthmus.partitioner.images import channel_axis
-from isthmus.partitioner.memory import half_memory
-from isthmus.partitioner.model import Network, load_network
+from isthmus.partitioner.network.model import Network, load_network
 from isthmus.partitioner.plan import BundleFacts, LearnedPoint
+from isthmus.partitioner.running.execution import random_feed, time_side_by_side
 from isthmus.partitioner.search import Bottleneck
 from isthmus.partitioner.sides import Side
 from isthmus.runtime.bundle import TAIL, Bundle, head_name

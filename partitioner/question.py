@@ -10,12 +10,12 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from isthmus.partitioner.cut import can_cross
+from isthmus.partitioner.cutting.cut import can_cross
 from isthmus.partitioner.energy import EnergyModel
-from isthmus.partitioner.model import Network
+from isthmus.partitioner.network.model import Network
+from isthmus.partitioner.network.work import node_work
 from isthmus.partitioner.search import SearchGraph, SearchNode, SearchTensor
 from isthmus.partitioner.sides import Side
-from isthmus.partitioner.work import node_work
 from isthmus.runtime.errors import InputError, PlanError
 
 Machine = Literal["device", "server"]

@@ -10,12 +10,12 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from isthmus.partitioner.costing import node_costs
-from isthmus.partitioner.costs import measure_costs
-from isthmus.partitioner.execution import host_name
+from isthmus.partitioner.costs.lookup import node_costs
+from isthmus.partitioner.costs.nodes import measure_costs
 from isthmus.partitioner.facts import DeviceProfile, MachineFacts
-from isthmus.partitioner.model import Network
-from isthmus.partitioner.runner import Runner
+from isthmus.partitioner.network.model import Network
+from isthmus.partitioner.running.execution import host_name
+from isthmus.partitioner.running.runner import Runner
 from isthmus.runtime.machines import MachineProfile, NetworkCosts, Power, load_machine
 
 # The name that stands for the machine that makes the plan.

@@ -53,8 +53,8 @@ def profile(
     Run it on the device, copy the file, and give it to `isthmus partition --device FILE` elsewhere.
     """
     from isthmus.cli._partition_flags import sizes
-    from isthmus.partitioner.costing import add_profile, describe_machine, profile_network
-    from isthmus.partitioner.model import load_network
+    from isthmus.partitioner.costs.lookup import add_profile, describe_machine, profile_network
+    from isthmus.partitioner.network.model import load_network
     from isthmus.runtime.machines import load_machine, write_machine
     from isthmus.runtime.units import parse_duration_s
 

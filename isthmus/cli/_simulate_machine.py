@@ -47,7 +47,7 @@ def _seconds(bundle: Bundle, file: str, profile: MachineProfile) -> float:
     known = profile.networks.get(bundle.manifest.files[file])
     if known is not None:
         return known.whole_s
-    from isthmus.partitioner.costing import node_costs
-    from isthmus.partitioner.model import load_network
+    from isthmus.partitioner.costs.lookup import node_costs
+    from isthmus.partitioner.network.model import load_network
 
     return node_costs(load_network(bundle.root / file), profile).whole_s

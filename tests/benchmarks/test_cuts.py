@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from isthmus.cli.bench import benchmark_folder, load_benchmark
-from isthmus.partitioner.model import Network, load_network
+from isthmus.partitioner.network.model import Network, load_network
 from isthmus.runtime.errors import GateError, InputError
 
 

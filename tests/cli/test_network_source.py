@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.cli._network_source import network_source
-from isthmus.partitioner.model import load_network
+from isthmus.partitioner.network.model import load_network
 from isthmus.runtime.errors import InputError
 
 NETWORK = '''

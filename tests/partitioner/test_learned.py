@@ -8,7 +8,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from isthmus.partitioner import DeviceProfile, LinkProfile, Plan, partition
-from isthmus.partitioner.model import load_network
+from isthmus.partitioner.network.model import load_network
 from isthmus.runtime.bundle import TAIL, Bundle, head_name, load_bundle
 from isthmus.runtime.errors import InputError, PlanError
 from isthmus.runtime.machines import MachineProfile, NetworkCosts

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from isthmus.partitioner.energy import EnergyModel
-from isthmus.partitioner.model import Network, load_network
+from isthmus.partitioner.network.model import Network, load_network
+from isthmus.partitioner.network.work import node_work
 from isthmus.partitioner.question import resolve_cuts, resolve_pins, search_graph
 from isthmus.partitioner.sides import SideMaker
-from isthmus.partitioner.work import node_work
 from isthmus.runtime.errors import InputError, PlanError
 from isthmus.runtime.machines import MachineProfile, Power
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.partitioner import DeviceProfile
-from isthmus.partitioner.model import Network, load_network
+from isthmus.partitioner.network.model import Network, load_network
 from isthmus.partitioner.sides import SideMaker, resolve_profile
 from isthmus.runtime.errors import ArtifactError
 from isthmus.runtime.machines import MachineProfile, NetworkCosts, Power

@@ -1,0 +1,1 @@
+"""Run networks on this machine and time them side by side."""
