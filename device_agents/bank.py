@@ -16,9 +16,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from isthmus.device_agents.timing import RecentMedian
 from isthmus.runtime.bundle import EXIT, LOCAL, Bundle, head_name
 from isthmus.runtime.errors import BundleError, InputError
+from isthmus.runtime.session.timing import RecentMedian
 
 ProviderChoice = Literal["auto", "cpu", "xnnpack", "cuda", "tensorrt"]
 

@@ -12,7 +12,7 @@ import time
 
 from isthmus.device_agents.pipeline import Pipeline
 from isthmus.device_agents.sources import FrameSource, NoNewFrame, SourceEnded
-from isthmus.device_agents.timing import RecentMedian
+from isthmus.runtime.session.timing import RecentMedian
 
 # After more than this without a turn the process itself was stopped, and nothing was captured.
 _LONGEST_LAG_S = 1.0

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.device_agents.bank import WidthBank
-from isthmus.device_agents.timing import RecentMedian
 from isthmus.runtime.bundle import TABLES, Bundle, OperatingPoint
 from isthmus.runtime.bundle.networks import with_absent
 from isthmus.runtime.codecs import CODECS, FrequencyTables, encode_payload
 from isthmus.runtime.control import Decision, DeviceState, Fallback
 from isthmus.runtime.errors import InputError
+from isthmus.runtime.session.timing import RecentMedian
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

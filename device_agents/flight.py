@@ -20,11 +20,11 @@ import numpy as np
 from isthmus.device_agents.device import Encoded
 from isthmus.device_agents.guard import Guard
 from isthmus.device_agents.peer import Capability, check_model
-from isthmus.device_agents.timing import RecentMedian
 from isthmus.runtime.bundle import Bundle, Manifest, PointTable
 from isthmus.runtime.bundle.networks import with_absent
 from isthmus.runtime.control import LinkEstimate, LinkEstimator
 from isthmus.runtime.session import FullJitter, Session
+from isthmus.runtime.session.timing import RecentMedian
 from isthmus.runtime.wire import MAX_MESSAGE_BYTES, Answer, latent_request, payload_request
 from isthmus.runtime.wire import oip_pb2 as oip
 

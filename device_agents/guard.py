@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from isthmus.device_agents.crew import Crew
 from isthmus.device_agents.device import Device
-from isthmus.device_agents.timing import RecentMaximum
 from isthmus.runtime.control import Fallback
 from isthmus.runtime.events import FrameEvent
 from isthmus.runtime.session import Session
+from isthmus.runtime.session.timing import RecentMaximum
 
 # A timer fires up to a millisecond late, and an answer must be there before the deadline, not at it.
 _MARGIN_S = 2e-3

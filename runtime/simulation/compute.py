@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 
 from isthmus.runtime.control import DeviceState, Fallback
+from isthmus.runtime.session.timing import RecentMedian
 from isthmus.runtime.simulation.distribution import Distribution
 from isthmus.runtime.simulation.world import DeviceWorld
 
-_WINDOW = 9
 _WARM_RUNS = 4
-
-
-def median_of(values: deque[float]) -> float:
-    """Return the median of a few values, five times as fast as `statistics.median`; 0 of none."""
-    ordered, half = sorted(values), len(values) // 2
-    if len(values) % 2:
-        return ordered[half]
-    return (ordered[half - 1] + ordered[half]) / 2 if ordered else 0.0
 
 
 class TimedStep:
@@ -27,16 +18,19 @@ class TimedStep:
     def __init__(self, times: Distribution, rng: random.Random, *, warm: bool) -> None:
         self._times = times
         self._rng = rng
-        self._recent: deque[float] = deque(maxlen=_WINDOW)
-        self.seconds = 0.0
+        self._recent = RecentMedian()
         for _ in range(_WARM_RUNS if warm else 0):
             self.run()
+
+    @property
+    def seconds(self) -> float:
+        """The median, in seconds."""
+        return self._recent.seconds
 
     def run(self) -> float:
         """Return the seconds that one more run takes."""
         taken_s = self._times.draw(self._rng)
-        self._recent.append(taken_s)
-        self.seconds = median_of(self._recent)
+        self._recent.add(taken_s)
         return taken_s
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,13 +10,13 @@ from isthmus.runtime.bundle import OperatingPoint
 from isthmus.runtime.control import Fallback
 from isthmus.runtime.events import FrameEvent
 from isthmus.runtime.session import Session
+from isthmus.runtime.session.timing import RecentMaximum
 from isthmus.runtime.simulation.clock import VirtualClock
 from isthmus.runtime.simulation.compute import SimDevice
 
 # As the live guard's: what a timer may be late, and how far surprises may widen the margin.
 _MARGIN_S = 2e-3
 _LARGEST_SLACK = 0.25
-_SLACKS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +58,14 @@ class SimGuard:
         self._answered = answered
         self._on_end = on_end
         self._watched: dict[int, tuple[Standby, float]] = {}
-        self._slack: deque[float] = deque([_MARGIN_S], maxlen=_SLACKS)
-        self._widest_s = _MARGIN_S
+        self._slack = RecentMaximum(_MARGIN_S)
         self._free_s = -math.inf
         self._timer_s = math.inf
 
     @property
     def margin_s(self) -> float:
         """Seconds before its deadline by which a frame's answer must be certain."""
-        return _MARGIN_S + min(self._widest_s, _LARGEST_SLACK * self._session.deadline_s)
+        return _MARGIN_S + min(self._slack.seconds, _LARGEST_SLACK * self._session.deadline_s)
 
     def watch(self, frame: int, standby: Standby) -> bool:
         """Watch over `frame`, which is about to be queued for the server; False if it has ended already."""
@@ -105,8 +103,7 @@ class SimGuard:
 
     def _computed(self, frame: int, standby: Standby, slack_s: float) -> None:
         assert standby.fallback is not None
-        self._slack.append(slack_s)
-        self._widest_s = max(self._slack)
+        self._slack.add(slack_s)
         self.forget(frame)
         self._answered(frame, standby.fallback, standby.point)
 

@@ -16,8 +16,8 @@ from typing import Protocol
 from isthmus.runtime.control import LinkEstimate, LinkEstimator
 from isthmus.runtime.links import SimLink
 from isthmus.runtime.session import FullJitter, Session
+from isthmus.runtime.session.timing import RecentMedian
 from isthmus.runtime.simulation.clock import VirtualClock
-from isthmus.runtime.simulation.compute import median_of
 from isthmus.runtime.simulation.server import ServerAnswer, SimServer
 from isthmus.runtime.simulation.world import DeviceWorld, inside
 
@@ -32,7 +32,6 @@ _CONNECT_TRIPS_S, _CONNECT_BYTES = (2.0, 0.0, 5.0, 5.0), 1200
 _LONG_ATTEMPT_EVERY, _LONG_FACTOR = 4, 2.5
 _RETRY_CAP_S = 1.5
 _ANSWER_TIMEOUT_S = 30.0
-_SERVER_WINDOW = 9
 
 
 class Owner(Protocol):
@@ -82,9 +81,8 @@ class SimUplink:
         self._backoff = FullJitter(base_s=0.1, cap_s=_RETRY_CAP_S, rng=rng)
         self._busy = FullJitter(base_s=0.05, cap_s=1.0, rng=rng)
         self._busy_until_s = -math.inf
-        self._server_s: deque[float] = deque(maxlen=_SERVER_WINDOW)
+        self._server_times = RecentMedian()
         self._server = SimServer(world, rng)
-        self.server_s = 0.0
         self.connections = 0
         self.connected = False
         self.wire_bytes = 0
@@ -96,6 +94,11 @@ class SimUplink:
     def reconnects(self) -> int:
         """How often a connection was made again after the first."""
         return max(0, self.connections - 1)
+
+    @property
+    def server_s(self) -> float:
+        """Seconds the server's part has taken lately."""
+        return self._server_times.seconds
 
     def start(self) -> None:
         """Connect for the first time, unless the server cannot be reached."""
@@ -227,8 +230,7 @@ class SimUplink:
         told_s = answer.queue_s + answer.compute_s
         self._estimator.on_delivered(frame, now_s, server_received_ns=clock_ns, server_s=told_s)
         if answer.outcome == "ok":
-            self._server_s.append(told_s)
-            self.server_s = median_of(self._server_s)
+            self._server_times.add(told_s)
             self._busy.reset()
             self._backoff.reset()
             self._owner.answered(frame, queue_s=answer.queue_s, compute_s=answer.compute_s)

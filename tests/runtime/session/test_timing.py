@@ -2,7 +2,7 @@
 
 import threading
 
-from isthmus.device_agents.timing import RecentMaximum, RecentMedian
+from isthmus.runtime.session.timing import RecentMaximum, RecentMedian
 
 
 def test_one_slow_run_does_not_move_the_median_but_a_slow_device_does():
