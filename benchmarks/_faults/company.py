@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 
@@ -34,15 +35,19 @@ class Company:
     ) -> None:
         self._scenarios, self._encores, self._play = scenarios, encores, play
         self._threads = ThreadPoolExecutor(jobs)
+        # The virtual ones compute without a pause: in this process they would hold up the threads that carry
+        # packets and answer as servers.
+        self._aside = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
         self._futures: dict[str, Future[Verdict]] = {}
 
     def __enter__(self) -> Company:
         self._folder = tempfile.TemporaryDirectory()
         self._properties = make_properties(Path(self._folder.name))
-        # Those that wait for a recovery last longest; the virtual ones compute while others wait.
-        for scenario in sorted(self._scenarios, key=lambda one: (one.backend == "virtual", not one.returns)):
+        # Those that wait for a recovery last longest.
+        for scenario in sorted(self._scenarios, key=lambda one: not one.returns):
+            where: Executor = self._aside if scenario.backend == "virtual" else self._threads
             if not scenario.greedy:
-                self._futures[scenario.title] = self._threads.submit(self._play, scenario, self._properties)
+                self._futures[scenario.title] = where.submit(self._play, scenario, self._properties)
         return self
 
     def __exit__(
@@ -51,6 +56,7 @@ class Company:
         _value: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        self._aside.shutdown(wait=True, cancel_futures=True)
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._folder.cleanup()
 
