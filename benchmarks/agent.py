@@ -42,10 +42,10 @@ from isthmus.device_agents.agent import AgentRun
 from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.clock import run_exactly
 from isthmus.device_agents.config import AgentConfig
-from isthmus.device_agents.flight import Flight
 from isthmus.device_agents.ledger import Moment
 from isthmus.device_agents.pipeline import Pipeline
 from isthmus.device_agents.sources import open_source
+from isthmus.device_agents.uplink.flight import Flight
 from isthmus.runtime.bundle import Bundle, load_bundle
 from isthmus.runtime.errors import InputError
 from isthmus.runtime.events import EventLog, FrameEvent, read_events

@@ -19,19 +19,19 @@ from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.capture import capture_frames
 from isthmus.device_agents.config import AgentConfig
 from isthmus.device_agents.crew import Crew
+from isthmus.device_agents.delivery.results import Handout, Result
 from isthmus.device_agents.device import Device
-from isthmus.device_agents.flight import plain_points
 from isthmus.device_agents.guard import Guard
 from isthmus.device_agents.ledger import Ledger, Observer
-from isthmus.device_agents.notify import ServiceManager
+from isthmus.device_agents.operation.notify import ServiceManager
+from isthmus.device_agents.operation.stating import make_status
+from isthmus.device_agents.operation.status import AgentStatus
+from isthmus.device_agents.operation.thermal import ThermalMonitor, ThermalReading
+from isthmus.device_agents.operation.vitals import Vitals
 from isthmus.device_agents.pipeline import Pipeline
-from isthmus.device_agents.results import Handout, Result
 from isthmus.device_agents.sources import FrameSource
-from isthmus.device_agents.stating import make_status
-from isthmus.device_agents.status import AgentStatus
-from isthmus.device_agents.thermal import ThermalMonitor, ThermalReading
-from isthmus.device_agents.vitals import Vitals
-from isthmus.device_agents.wiring import make_flight, make_uplink
+from isthmus.device_agents.uplink.flight import plain_points
+from isthmus.device_agents.uplink.wiring import make_flight, make_uplink
 from isthmus.runtime.bundle import Bundle, PointTable
 from isthmus.runtime.control import Policy, make_policy
 from isthmus.runtime.events import EventLog, FrameEvent

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.device_agents.bank import WidthBank
-from isthmus.device_agents.inquiry import Inquiry
+from isthmus.device_agents.uplink.inquiry import Inquiry
 from isthmus.runtime.bundle import TABLES, Bundle, Manifest, OperatingPoint
 from isthmus.runtime.codecs import FrequencyTables, encode_payload
 from isthmus.runtime.datasets import ImageSet, load_dataset

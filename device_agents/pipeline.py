@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.device_agents.device import Device, Encoded, OwnAnswer
-from isthmus.device_agents.flight import Flight
 from isthmus.device_agents.guard import Guard, OnEnd, Standby
+from isthmus.device_agents.uplink.flight import Flight
 from isthmus.runtime.control import Decision, Policy
 from isthmus.runtime.events import FrameEvent
 from isthmus.runtime.session import Session

@@ -24,7 +24,7 @@ _PUBLIC = {
     "Objective": "isthmus.partitioner",
     "OperatingPoint": "isthmus.runtime.bundle",
     "Plan": "isthmus.partitioner",
-    "Result": "isthmus.device_agents.results",
+    "Result": "isthmus.device_agents.delivery.results",
     "TraceLink": "isthmus.partitioner",
     "load_bundle": "isthmus.runtime.bundle",
     "load_dataset": "isthmus.runtime.datasets",

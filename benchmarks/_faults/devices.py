@@ -12,7 +12,7 @@ import msgspec
 from _faults.fake_server import FakeServer
 from _faults.scenario import Played
 from _faults.stage import FPS, Stage
-from isthmus.device_agents.results import Result
+from isthmus.device_agents.delivery.results import Result
 
 _FRAMES = 60
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from isthmus.device_agents.doctor.finding import Finding, ok, warn
-from isthmus.device_agents.thermal import ThermalMonitor
+from isthmus.device_agents.operation.thermal import ThermalMonitor
 from isthmus.runtime.codecs import coder_backend
 
 # Reading these costs tens of nanoseconds; others go through a port or the kernel and cost a microsecond.

@@ -10,8 +10,8 @@ import grpc.aio
 
 from isthmus.device_agents.doctor.certificate import expiry_of, peer_certificate
 from isthmus.device_agents.doctor.finding import Finding, fail, ok, warn
-from isthmus.device_agents.link_test import LinkReport, measure_link
-from isthmus.device_agents.peer import ask_capability, check_model, error_text, is_ready, refusal
+from isthmus.device_agents.operation.link_test import LinkReport, measure_link
+from isthmus.device_agents.uplink.peer import ask_capability, check_model, error_text, is_ready, refusal
 from isthmus.runtime.bundle import Manifest
 from isthmus.runtime.errors import IsthmusError, PeerError
 from isthmus.runtime.units import format_duration, format_rate

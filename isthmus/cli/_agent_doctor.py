@@ -70,7 +70,7 @@ def bench_link(
     Sends random bytes, no features, and costs a server of ours no computation. At most 16 MB and 60 s: it is
     a probe, no load generator.
     """
-    from isthmus.device_agents.link_test import measure_link
+    from isthmus.device_agents.operation.link_test import measure_link
     from isthmus.runtime.errors import InputError
     from isthmus.runtime.units import format_bytes, format_duration, format_rate, parse_duration_s
 

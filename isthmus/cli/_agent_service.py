@@ -13,7 +13,7 @@ import typer
 from isthmus.cli._common import JsonFlag, console, out, print_json
 
 if TYPE_CHECKING:
-    from isthmus.device_agents.status import AgentStatus
+    from isthmus.device_agents.operation.status import AgentStatus
 
 # An agent writes once a second; this much later it hangs, or it was killed.
 _STALE_S = 5.0
@@ -33,7 +33,7 @@ def status(
     without any of these that of the installed service. Exit code 0 if the agent runs or has ended in order,
     4 if there is no status, 7 if it is stale: the agent was killed, or hangs.
     """
-    from isthmus.device_agents.status import read_status
+    from isthmus.device_agents.operation.status import read_status
     from isthmus.runtime.errors import GateError
     from isthmus.runtime.units import format_duration
 
@@ -74,7 +74,7 @@ def install_service(
     only with --enable.
     """
     from isthmus.device_agents.config import read_config
-    from isthmus.device_agents.service import present_groups, unit_text, unreadable, verify_unit
+    from isthmus.device_agents.operation.service import present_groups, unit_text, unreadable, verify_unit
     from isthmus.runtime.errors import InputError
 
     file = config.expanduser().resolve()
@@ -131,7 +131,7 @@ def _systemctl(*arguments: str) -> None:
 
 def _status_file(config: Path | None) -> Path:
     from isthmus.device_agents.config import read_config
-    from isthmus.device_agents.service import DEFAULT_STATUS
+    from isthmus.device_agents.operation.service import DEFAULT_STATUS
     from isthmus.runtime.errors import InputError
 
     if config is not None:

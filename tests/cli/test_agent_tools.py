@@ -13,7 +13,7 @@ import pytest
 import isthmus
 from isthmus import cli
 from isthmus.cli import _agent_service
-from isthmus.device_agents.status import read_status, write_status
+from isthmus.device_agents.operation.status import read_status, write_status
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ import pytest
 from isthmus.device_agents.agent import AgentRun
 from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.config import AgentConfig
-from isthmus.device_agents.peer import check_model
-from isthmus.device_agents.roster import Roster
 from isthmus.device_agents.sources import open_source
-from isthmus.device_agents.stream import Uplink
+from isthmus.device_agents.uplink.peer import check_model
+from isthmus.device_agents.uplink.roster import Roster
+from isthmus.device_agents.uplink.stream import Uplink
 from isthmus.runtime.bundle import EXIT, LOCAL, POINTS, Bundle, load_bundle, write_manifest
 from isthmus.runtime.events import EndEvent, EventLog, FrameEvent, LinkEvent, RunEvent, read_events
 from isthmus.runtime.session import FullJitter

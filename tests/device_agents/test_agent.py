@@ -12,8 +12,8 @@ import grpc
 import numpy as np
 import pytest
 
+from isthmus.device_agents.operation.status import read_status
 from isthmus.device_agents.sources import ImageSource
-from isthmus.device_agents.status import read_status
 from isthmus.runtime.bundle import OperatingPoint
 from isthmus.runtime.errors import InputError, NetworkError
 

@@ -87,7 +87,7 @@ async def test_a_draining_server_is_left_at_its_first_busy(scripted_server, foll
 async def test_a_server_that_is_busy_for_long_is_left_and_one_that_is_so_for_a_moment_is_not(
     scripted_server, follow, eventually, replies, monkeypatch
 ):
-    monkeypatch.setattr("isthmus.device_agents.stream._BUSY_LONG_S", 0.3)
+    monkeypatch.setattr("isthmus.device_agents.uplink.stream._BUSY_LONG_S", 0.3)
     first, second = await scripted_server(), await scripted_server()
     _, sink, _ = follow(first.address, second.address, failback_s=60.0)
     await eventually(lambda: first.requests)
@@ -103,7 +103,7 @@ async def test_a_server_that_is_busy_for_long_is_left_and_one_that_is_so_for_a_m
 
 
 async def test_the_only_server_is_kept_however_busy_it_is(scripted_server, follow, replies, monkeypatch):
-    monkeypatch.setattr("isthmus.device_agents.stream._BUSY_LONG_S", 0.1)
+    monkeypatch.setattr("isthmus.device_agents.uplink.stream._BUSY_LONG_S", 0.1)
     server = await scripted_server(reply=replies["busy"])
     _, sink, _ = follow(server.address)
     await asyncio.sleep(0.5)

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from isthmus.device_agents.device import Encoded
-from isthmus.device_agents.flight import Flight
-from isthmus.device_agents.peer import Capability
+from isthmus.device_agents.uplink.flight import Flight
+from isthmus.device_agents.uplink.peer import Capability
 from isthmus.runtime.session import FullJitter, Quantiles, Session, Tally
 from isthmus.runtime.wire import Answer, oip
 
@@ -46,7 +46,7 @@ class Silent:
 def _frames(tiny, monkeypatch, *, seconds):
     """Return a function that lives through `seconds` of virtual time, and the tally of its frames."""
     clock = [1000.0]
-    monkeypatch.setattr("isthmus.device_agents.flight.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("isthmus.device_agents.uplink.flight.time.monotonic", lambda: clock[0])
     session, tally, rng = Session(deadline_s=DEADLINE_S), Tally(), random.Random(5)
     silent = Silent(session, tally)
     flight = Flight(

@@ -8,7 +8,7 @@ import pytest
 
 from isthmus.device_agents.doctor import examine_server
 from isthmus.device_agents.doctor import servers as servers_module
-from isthmus.device_agents.link_test import LinkReport
+from isthmus.device_agents.operation.link_test import LinkReport
 from isthmus.runtime.wire import oip_pb2 as oip
 
 

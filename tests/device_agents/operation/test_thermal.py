@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.device_agents.thermal import ThermalMonitor, ThermalReading
+from isthmus.device_agents.operation.thermal import ThermalMonitor, ThermalReading
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from isthmus.device_agents.peer import error_text
+from isthmus.device_agents.uplink.peer import error_text
 from isthmus.runtime.errors import InputError, NetworkError
 from isthmus.runtime.wire import CHANNEL_OPTIONS, InferenceStub, latent_request, parse_answer
 from isthmus.runtime.wire import oip_pb2 as oip

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from isthmus.device_agents.status import AgentStatus, write_status
-from isthmus.device_agents.thermal import ThermalMonitor, ThermalReading
+from isthmus.device_agents.operation.status import AgentStatus, write_status
+from isthmus.device_agents.operation.thermal import ThermalMonitor, ThermalReading
 
 MakeStatus = Callable[[ThermalReading], AgentStatus]
 

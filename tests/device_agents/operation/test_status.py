@@ -9,9 +9,14 @@ import time
 import msgspec
 import pytest
 
-from isthmus.device_agents.status import STATUS_SCHEMA_VERSION, AgentStatus, read_status, write_status
-from isthmus.device_agents.thermal import ThermalReading
-from isthmus.device_agents.vitals import Vitals
+from isthmus.device_agents.operation.status import (
+    STATUS_SCHEMA_VERSION,
+    AgentStatus,
+    read_status,
+    write_status,
+)
+from isthmus.device_agents.operation.thermal import ThermalReading
+from isthmus.device_agents.operation.vitals import Vitals
 from isthmus.runtime.bundle import OperatingPoint
 from isthmus.runtime.errors import ArtifactError
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from isthmus.device_agents.results import Handout, LineSink, Outbox, Result, make_result, open_sink
+from isthmus.device_agents.delivery.results import Handout, LineSink, Outbox, Result, make_result, open_sink
 from isthmus.runtime.bundle import OperatingPoint
 from isthmus.runtime.errors import ArtifactError, InputError
 from isthmus.runtime.events import FrameEvent
@@ -90,7 +90,7 @@ def test_a_slow_reader_costs_results_which_are_counted_and_said_once():
 
 
 def test_a_reader_that_never_reads_again_does_not_keep_the_run_from_ending(monkeypatch):
-    monkeypatch.setattr("isthmus.device_agents.results._CLOSE_S", 0.05)
+    monkeypatch.setattr("isthmus.device_agents.delivery.results._CLOSE_S", 0.05)
     sink = GatedSink()
     outbox = Outbox(sink, note=lambda text: None, limit=1)
     outbox.put(_result(0))

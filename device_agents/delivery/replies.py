@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from isthmus.device_agents.results import Result
+from isthmus.device_agents.delivery.results import Result
 
 
 class Replies:

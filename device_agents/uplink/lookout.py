@@ -12,8 +12,8 @@ from collections.abc import Callable
 import grpc
 import grpc.aio
 
-from isthmus.device_agents.peer import is_live, is_ready
-from isthmus.device_agents.roster import Roster, Server
+from isthmus.device_agents.uplink.peer import is_live, is_ready
+from isthmus.device_agents.uplink.roster import Roster, Server
 from isthmus.runtime.wire import CHANNEL_OPTIONS, InferenceStub
 
 # A preferred server that has failed is asked this often whether it is ready again.

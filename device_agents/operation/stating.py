@@ -8,10 +8,10 @@ import time
 import isthmus
 from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.config import AgentConfig
-from isthmus.device_agents.flight import Flight
 from isthmus.device_agents.ledger import Ledger
-from isthmus.device_agents.status import AgentStatus
-from isthmus.device_agents.thermal import ThermalReading
+from isthmus.device_agents.operation.status import AgentStatus
+from isthmus.device_agents.operation.thermal import ThermalReading
+from isthmus.device_agents.uplink.flight import Flight
 from isthmus.runtime.bundle import Bundle
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.device_agents.link_test import measure_link, next_train, train_rate
+from isthmus.device_agents.operation.link_test import measure_link, next_train, train_rate
 from isthmus.runtime.errors import InputError, NetworkError
 from isthmus.runtime.links import RateTrace, ShapingProxy
 from isthmus.runtime.wire import Answer, answer_response

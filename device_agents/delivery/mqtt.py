@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from isthmus.device_agents.results import Result
+from isthmus.device_agents.delivery.results import Result
 from isthmus.runtime.errors import InputError, MissingExtraError
 
 _PORT = 1883

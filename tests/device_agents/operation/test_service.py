@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.device_agents.config import AgentConfig
-from isthmus.device_agents.service import present_groups, unit_text, unreadable, verify_unit
+from isthmus.device_agents.operation.service import present_groups, unit_text, unreadable, verify_unit
 from isthmus.runtime.errors import InputError
 
 FILE = Path("/etc/isthmus/agent.toml")

@@ -14,7 +14,7 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.device_agents.peer import Capability, ask_capability, check_model, error_text, refusal
+from isthmus.device_agents.uplink.peer import Capability, ask_capability, check_model, error_text, refusal
 from isthmus.runtime.bundle import Manifest, OperatingPoint
 from isthmus.runtime.bundle.networks import with_absent
 from isthmus.runtime.errors import NetworkError, PeerError

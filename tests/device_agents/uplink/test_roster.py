@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from isthmus.device_agents.roster import Roster
+from isthmus.device_agents.uplink.roster import Roster
 from isthmus.runtime.session import FullJitter
 
 

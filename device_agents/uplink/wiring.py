@@ -6,10 +6,10 @@ import math
 import uuid
 
 from isthmus.device_agents.config import AgentConfig
-from isthmus.device_agents.flight import Flight, FlightOwner
 from isthmus.device_agents.guard import Guard
-from isthmus.device_agents.roster import Roster
-from isthmus.device_agents.stream import Uplink
+from isthmus.device_agents.uplink.flight import Flight, FlightOwner
+from isthmus.device_agents.uplink.roster import Roster
+from isthmus.device_agents.uplink.stream import Uplink
 from isthmus.runtime.bundle import Manifest
 from isthmus.runtime.session import FullJitter, Session
 

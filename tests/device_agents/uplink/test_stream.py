@@ -6,8 +6,8 @@ import time
 import grpc
 import pytest
 
-from isthmus.device_agents import stream
-from isthmus.device_agents.roster import Roster
+from isthmus.device_agents.uplink import stream
+from isthmus.device_agents.uplink.roster import Roster
 from isthmus.runtime.errors import NetworkError, PeerError
 from isthmus.runtime.links import ShapingProxy
 from isthmus.runtime.wire import EXTENSIONS, SERVICE_NAME, oip

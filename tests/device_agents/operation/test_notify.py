@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from isthmus.device_agents.notify import ServiceManager
+from isthmus.device_agents.operation.notify import ServiceManager
 
 
 @pytest.fixture(params=["file", "abstract"])

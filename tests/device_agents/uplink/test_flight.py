@@ -7,8 +7,8 @@ import pytest
 
 from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.device import Device, Encoded
-from isthmus.device_agents.flight import Flight, plain_points
-from isthmus.device_agents.peer import Capability
+from isthmus.device_agents.uplink.flight import Flight, plain_points
+from isthmus.device_agents.uplink.peer import Capability
 from isthmus.runtime.control import Decision
 from isthmus.runtime.errors import PeerError
 from isthmus.runtime.session import FullJitter, Session

@@ -19,7 +19,7 @@ import numpy as np
 
 from isthmus.device_agents.device import Encoded
 from isthmus.device_agents.guard import Guard
-from isthmus.device_agents.peer import Capability, check_model
+from isthmus.device_agents.uplink.peer import Capability, check_model
 from isthmus.runtime.bundle import Bundle, Manifest, PointTable
 from isthmus.runtime.bundle.networks import with_absent
 from isthmus.runtime.control import LinkEstimate, LinkEstimator

@@ -20,9 +20,16 @@ import grpc.aio
 import numpy as np
 
 from isthmus.device_agents.crew import Crew
-from isthmus.device_agents.lookout import overtaken, ready_again
-from isthmus.device_agents.peer import Capability, ask_capability, error_text, is_busy, is_ready, refusal
-from isthmus.device_agents.roster import Roster, Server
+from isthmus.device_agents.uplink.lookout import overtaken, ready_again
+from isthmus.device_agents.uplink.peer import (
+    Capability,
+    ask_capability,
+    error_text,
+    is_busy,
+    is_ready,
+    refusal,
+)
+from isthmus.device_agents.uplink.roster import Roster, Server
 from isthmus.runtime.errors import IsthmusError
 from isthmus.runtime.wire import (
     Answer,

@@ -210,7 +210,7 @@ def open_sink(target: str) -> ResultSink:
         MissingExtraError: If MQTT is asked for and its library is not installed.
     """
     if target.startswith("mqtt:"):
-        from isthmus.device_agents.mqtt import MqttSink
+        from isthmus.device_agents.delivery.mqtt import MqttSink
 
         return MqttSink(target)
     if "://" in target:

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from isthmus.device_agents.mqtt import MqttSink
-from isthmus.device_agents.results import Outbox, Result
+from isthmus.device_agents.delivery.mqtt import MqttSink
+from isthmus.device_agents.delivery.results import Outbox, Result
 from isthmus.runtime.errors import InputError, MissingExtraError
 
 pytest.importorskip("paho.mqtt", reason="the extra 'mqtt' is not installed")

@@ -1,0 +1,1 @@
+"""The way to the servers: connections, failover, and the frames on their way."""
