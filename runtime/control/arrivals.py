@@ -25,6 +25,9 @@ _FLOOR_DRIFT = 5e-3
 _PAIRS = 21
 # Sizes must differ by this fraction of the larger, or noise is amplified more than five times.
 _LEVER = 0.2
+# Travel takes no longer than the quickest frame did with its transmission. A rate that changes within a pair
+# may say otherwise, which the median bears; this far off, one of the two sat out an outage, and tells nothing.
+_STALL_S = 0.3
 
 
 class Arrivals:
@@ -76,6 +79,9 @@ class Arrivals:
             previous_s, previous_waited, previous_bytes = self._previous
             determinant = nbytes * (not previous_waited) - previous_bytes * (not waited)
             if abs(determinant) > _LEVER * max(nbytes, previous_bytes):
-                self._offsets.append((previous_s * nbytes - seconds * previous_bytes) / determinant)
-                self._middle_s = median(self._offsets)
+                offset_s = (previous_s * nbytes - seconds * previous_bytes) / determinant
+                assert self._floor_s is not None, "a frame has arrived"
+                if offset_s < self._floor_s + _STALL_S:
+                    self._offsets.append(offset_s)
+                    self._middle_s = median(self._offsets)
         self._previous = (seconds, waited, nbytes)
