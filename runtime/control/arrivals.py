@@ -26,7 +26,7 @@ _PAIRS = 21
 # Sizes must differ by this fraction of the larger, or noise is amplified more than five times.
 _LEVER = 0.2
 # Travel takes no longer than the quickest frame did with its transmission. A rate that changes within a pair
-# may say otherwise, which the median bears; this far off, one of the two sat out an outage, and tells nothing.
+# may say otherwise, which the median bears; this far off, one of the two sat out an outage and tells nothing.
 _STALL_S = 0.3
 
 
