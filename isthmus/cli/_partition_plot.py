@@ -74,7 +74,8 @@ def _scatter(plan: Plan, axes: Any) -> None:
     """Draw latency against bytes; what nothing beats is large."""
     front = {*plan.pareto}
     for kind, colour in _KINDS.items():
-        for large in (False, True):
+        named = False
+        for large in (True, False):
             found = [
                 item
                 for index, item in enumerate(plan.candidates)
@@ -88,9 +89,10 @@ def _scatter(plan: Plan, axes: Any) -> None:
                     s=36 if large else 8,
                     color=colour,
                     alpha=1.0 if large else 0.35,
-                    label=kind if large else None,
+                    label=None if named else kind,
                     linewidths=0,
                 )
+                named = True
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("bytes of a frame (at 1: nothing crosses)")

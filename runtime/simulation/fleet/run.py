@@ -52,8 +52,12 @@ def parts(world: FleetWorld) -> list[FleetWorld]:
     for number in range(1, count + 1):
         until = world.servers * number // count
         upto = round(world.devices * until / world.servers)
+        if upto == devices:
+            continue  # fewer devices than servers: these servers go with the next part
         found.append(replace(world, devices=upto - devices, servers=until - servers))
         devices, servers = upto, until
+    if servers < world.servers:
+        found[-1] = replace(found[-1], servers=found[-1].servers + world.servers - servers)
     return found
 
 

@@ -25,6 +25,7 @@ from isthmus.runtime.simulation.fleet import (
     run_fleet,
     tails,
 )
+from isthmus.runtime.simulation.fleet.run import parts
 
 INSTANT = LinkClass(name="wire", share=1.0, before_s=(0.0,), transit_s=(0.0,))
 HERE = (Region(name="here", share=1.0, rtt_s=0.0),)
@@ -228,10 +229,18 @@ def test_servers_follow_the_load() -> None:
     assert run.server_s == pytest.approx(sum(servers))
 
 
+def test_parts_add_up_and_none_is_without_devices():
+    for devices in range(1, 20):
+        for servers in range(1, 20):
+            pieces = parts(fleet(devices=devices, servers=servers))
+            assert sum(piece.devices for piece in pieces) == devices
+            assert sum(piece.servers for piece in pieces) == servers
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     devices=st.integers(1, 60),
-    servers=st.integers(1, 5),
+    servers=st.integers(1, 12),
     frame_ms=st.floats(0.0, 30.0),
     batch_ms=st.floats(0.1, 60.0),
     max_batch=st.integers(1, 9),
