@@ -25,9 +25,6 @@ _FLOOR_DRIFT = 5e-3
 _PAIRS = 21
 # Sizes must differ by this fraction of the larger, or noise is amplified more than five times.
 _LEVER = 0.2
-# Travel takes no longer than the quickest frame did with its transmission. A rate that changes within a pair
-# may say otherwise, which the median bears; this far off, one of the two sat out an outage and tells nothing.
-_STALL_S = 0.3
 
 
 class Arrivals:
@@ -80,8 +77,10 @@ class Arrivals:
             determinant = nbytes * (not previous_waited) - previous_bytes * (not waited)
             if abs(determinant) > _LEVER * max(nbytes, previous_bytes):
                 offset_s = (previous_s * nbytes - seconds * previous_bytes) / determinant
+                # Travel takes no longer than the quickest frame did with its transmission. A pair that
+                # straddles an outage says otherwise by far; it still counts as one that was too long, and the
+                # median bears it, but a mean of the middle two would not.
                 assert self._floor_s is not None, "a frame has arrived"
-                if offset_s < self._floor_s + _STALL_S:
-                    self._offsets.append(offset_s)
-                    self._middle_s = median(self._offsets)
+                self._offsets.append(min(offset_s, self._floor_s))
+                self._middle_s = median(self._offsets)
         self._previous = (seconds, waited, nbytes)
