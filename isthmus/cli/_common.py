@@ -29,8 +29,8 @@ class _PatientConsole(Console):
 
 
 # Progress and prose go to stderr, results to stdout: `--json` output can be piped as it is.
-console = _PatientConsole(stderr=True, highlight=False)
-out = _PatientConsole(highlight=False)
+console = _PatientConsole(stderr=True, highlight=False, emoji=False)
+out = _PatientConsole(highlight=False, emoji=False)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
