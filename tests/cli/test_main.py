@@ -79,7 +79,9 @@ def test_a_deliberate_error_is_one_line_and_its_exit_code(
 ) -> None:
     long = "x" * 300
     error = (
-        MissingExtraError("a report", "plot") if cls is MissingExtraError else cls(f"a\nb.json [bold] :x: {long}")
+        MissingExtraError("a report", "plot")
+        if cls is MissingExtraError
+        else cls(f"a\nb.json [bold] :x: {long}")
     )
     verb_that(error)
     assert run(["doctor"]) == cls.exit_code
