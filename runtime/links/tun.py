@@ -108,5 +108,10 @@ def dying_with_parent(command: Sequence[str]) -> list[str]:
     """
     if shutil.which(command[0]) is None:
         raise InputError(f"{command[0]}: no such program; give one that can be run here")
-    script = f"import ctypes, os, sys; ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {signal.SIGTERM:d}); "
-    return [sys.executable, "-I", "-S", "-c", script + "os.execvp(sys.argv[1], sys.argv[1:])", *command]
+    # The kernel tells only of ends that come later: a parent that was killed before the call shows in getppid.
+    script = (
+        f"import ctypes, os, sys; ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {signal.SIGTERM:d}); "
+        f"os.getppid() == {os.getpid()} or sys.exit(1); "
+        "os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+    return [sys.executable, "-I", "-S", "-c", script, *command]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -151,3 +152,9 @@ def test_a_killed_link_leaves_neither_device_nor_command():
     while Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
         assert time.monotonic() < end_s, "the command outlived the link"
         threading.Event().wait(0.01)
+
+
+def test_a_command_whose_parent_was_killed_before_it_could_ask_does_not_start():
+    orphan = shlex.join(tun.dying_with_parent(["echo", "started"]))
+    ended = subprocess.run(["sh", "-c", f"{orphan}; echo $?"], capture_output=True, text=True, check=True)
+    assert ended.stdout == "1\n"
