@@ -17,60 +17,88 @@ if TYPE_CHECKING:
     from isthmus.runtime.server import DrainReport, ReadyReport, ServerConfig
 
 
+_Text = str | None
+_Number = int | None
+
+
 def command(
     bundles: Annotated[
-        list[Path], typer.Argument(help="Bundle directories, each served under its own name.")
-    ],
-    host: Annotated[
-        str,
-        typer.Option(
-            envvar="ISTHMUS_SERVE_HOST", help="Address to bind; others than loopback need --insecure."
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(envvar="ISTHMUS_SERVE_PORT", help="Port to bind; 0 = any free one.")
-    ] = 8001,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            envvar="ISTHMUS_SERVE_THREADS", help="Cores per tail, and decoder threads [default: all]."
-        ),
+        list[Path] | None, typer.Argument(help="Bundle directories, each served under its own name.")
     ] = None,
-    max_batch: Annotated[int, typer.Option(help="Most latents in one run of a tail.")] = 32,
+    repository: Annotated[
+        Path | None, typer.Option(help="Directory of bundles that may be loaded and unloaded while serving.")
+    ] = None,
+    host: Annotated[
+        _Text, typer.Option(help="Address to bind; beyond loopback it needs TLS [127.0.0.1].")
+    ] = None,
+    port: Annotated[_Number, typer.Option(help="Port to bind; 0 = any free one [8001].")] = None,
+    processes: Annotated[
+        _Number, typer.Option(help="Processes on the port, each with every bundle, restarted when dead [1].")
+    ] = None,
+    threads: Annotated[_Number, typer.Option(help="Cores per tail, and decoder threads [all].")] = None,
+    backend: Annotated[_Text, typer.Option(help="auto, onnxruntime or torch [auto].")] = None,
+    provider: Annotated[
+        _Text, typer.Option(help="auto (the fastest that works), cpu, cuda or tensorrt [auto].")
+    ] = None,
+    precision: Annotated[_Text, typer.Option(help="fp32, bf16 or fp16, of the torch backend [fp32].")] = None,
+    max_batch: Annotated[_Number, typer.Option(help="Most latents in one run of a tail [32].")] = None,
     queue: Annotated[
-        int, typer.Option(help="Most latents of a bundle that wait; more are refused as busy.")
-    ] = 256,
+        _Number, typer.Option(help="Most latents of a bundle that wait; more are refused as busy [256].")
+    ] = None,
     grace: Annotated[
-        str, typer.Option(help="How long accepted frames may take when the server stops.")
-    ] = "5s",
-    max_message_bytes: Annotated[int, typer.Option(help="Largest message taken or sent.")] = 4 << 20,
+        _Text, typer.Option(help="How long accepted frames may take when the server stops [5s].")
+    ] = None,
+    max_message_bytes: Annotated[
+        _Number, typer.Option(help="Largest message taken or sent [4194304].")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="PEM file of the server's certificate.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of its private key.")] = None,
+    client_authority: Annotated[
+        Path | None, typer.Option(help="PEM file of the authority of clients' certificates: mutual TLS.")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="Clients' tokens, one 'name token' a line.")] = None,
+    allow: Annotated[Path | None, typer.Option(help="File that says who may use which bundle.")] = None,
+    max_connections: Annotated[_Number, typer.Option(help="Most connections at once [1024].")] = None,
+    max_streams_per_client: Annotated[
+        _Number, typer.Option(help="Most streams of a client at once [64].")
+    ] = None,
+    client_credit: Annotated[_Number, typer.Option(help="Most frames of a client in flight [256].")] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow plain text beyond loopback, on a network you trust.")
-    ] = False,
+        bool | None,
+        typer.Option("--insecure", help="Allow plain text beyond loopback, on a network you trust."),
+    ] = None,
+    metrics_port: Annotated[
+        _Number, typer.Option(help="Port on which Prometheus reads; 0 = any free one [none].")
+    ] = None,
+    metrics_host: Annotated[_Text, typer.Option(help="Address of that port [127.0.0.1].")] = None,
+    watch: Annotated[
+        bool | None, typer.Option("--watch", help="Load a bundle again when its manifest changes.")
+    ] = None,
+    json_logs: Annotated[
+        bool | None, typer.Option("--json-logs", help="Log one JSON object per line.")
+    ] = None,
+    traces: Annotated[
+        bool | None, typer.Option("--traces", help="Make OpenTelemetry spans (extra 'otel').")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="TOML file with settings of the same names.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Serve the tails of bundles over gRPC (Open Inference Protocol v2) until SIGTERM or Ctrl-C.
 
     Prints one line on standard output when frames are taken, and one when it has stopped. To stop, it first
-    says NOT_SERVING, then answers every frame it has accepted; a second signal cuts that short.
+    says NOT_SERVING, then answers every frame it has accepted; a second signal cuts that short. SIGHUP loads
+    changed bundles again without losing a frame. A flag wins over the environment (ISTHMUS_SERVE_PORT, ...),
+    that over the file of --config.
     """
-    from isthmus.runtime.server import ServerConfig
-    from isthmus.runtime.server.config import usable_cores
-    from isthmus.runtime.units import parse_duration_s
+    # The flags are this function's parameters of the settings' names, so that none can be forgotten here.
+    given = {**locals(), "bundles": bundles or None}
+    from isthmus.runtime.server.settings import SETTINGS, read_config
 
-    config = ServerConfig(
-        bundles=tuple(bundles),
-        host=host,
-        port=port,
-        threads=usable_cores() if threads is None else threads,
-        max_batch=max_batch,
-        queue_frames=queue,
-        grace_s=parse_duration_s(grace),
-        max_message_bytes=max_message_bytes,
-        insecure=insecure,
-    )
+    settings = read_config({name: given.get(name) for name in SETTINGS}, file=config)
     _log_to_stderr()
-    report = asyncio.run(_serve(config, as_json=as_json))
+    report = asyncio.run(_serve(settings, as_json=as_json))
     _print(_stopped(report, as_json=as_json))
 
 

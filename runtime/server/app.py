@@ -61,8 +61,17 @@ class TailServer:
         config: ServerConfig,
         *,
         open_model: Callable[[Bundle, ServerConfig, Executor], ServedModel] = ServedModel.open,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        server_credentials: grpc.ServerCredentials | None = None,
     ) -> None:
-        """Make a server after `config`; nothing is bound yet. `open_model` brings another backend."""
+        """Make a server after `config`; nothing is bound yet.
+
+        Args:
+            config: What to serve, and how.
+            open_model: Brings another backend.
+            interceptors: Stand before every call, e.g. to ask who calls.
+            server_credentials: TLS; None: plain text.
+        """
         self._config = config
         self._open_model = open_model
         self._service = TailService()
@@ -71,8 +80,11 @@ class TailServer:
         self._draining: asyncio.Task[DrainReport] | None = None
         self._hurry = asyncio.Event()
         self._decoders = ThreadPoolExecutor(max_workers=config.threads, thread_name_prefix="decode")
+        self._credentials = server_credentials
         self._server = grpc.aio.server(
-            options=server_options(config.max_message_bytes), maximum_concurrent_rpcs=config.max_rpcs
+            interceptors=interceptors,
+            options=server_options(config.max_message_bytes),
+            maximum_concurrent_rpcs=config.max_rpcs,
         )
 
     async def start(self) -> ReadyReport:
@@ -146,6 +158,8 @@ class TailServer:
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host, port))
+            if self._credentials is not None:
+                return self._server.add_secure_port(self._config.address, self._credentials)
             return self._server.add_insecure_port(self._config.address)
         except OSError as error:
             reason = error.strerror or str(error)
