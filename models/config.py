@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from isthmus.runtime.errors import ArtifactError, PlanError
@@ -39,6 +39,8 @@ class SplitConfig:
         non_negative: Whether the features at the cut are the output of a ReLU.
         later_levels: Module paths after the cut where student and teacher are compared again.
         teacher_digest: First 16 hex digits of the SHA-256 over the teacher's tensors.
+        family: The kind of bottleneck, a key of `isthmus.models.families.FAMILIES`.
+        structure: The family's own settings that differ from its defaults, by name.
 
     Raises:
         PlanError: If a field contradicts another.
@@ -66,6 +68,8 @@ class SplitConfig:
     non_negative: bool = True
     later_levels: tuple[str, ...] = ()
     teacher_digest: str = ""
+    family: str = "slim"
+    structure: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         widths, counts = list(self.widths), list(self.channel_counts)
@@ -79,13 +83,6 @@ class SplitConfig:
         if not (len(self.mean) == len(self.std) == self.input_channels) or min(self.std) <= 0:
             raise PlanError(
                 f"mean {self.mean} and std {self.std}: give {self.input_channels} values each, std above 0"
-            )
-        factor = 1 << len(self.encoder_stages)
-        planes = ((self.input_height, self.latent_height), (self.input_width, self.latent_width))
-        if any(size != latent * factor for size, latent in planes):
-            raise PlanError(
-                f"input {self.input_height}x{self.input_width} does not divide into a latent of "
-                f"{self.latent_height}x{self.latent_width} by {len(self.encoder_stages)} stages of stride 2"
             )
         if len(self.labels) < 2:
             raise PlanError(f"{len(self.labels)} labels: a classifier needs at least 2")

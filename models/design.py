@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from isthmus.models.backbones import MODELS
 from isthmus.models.backbones.catalogue import GREY_MEAN, GREY_STD, IMAGENET_MEAN, IMAGENET_STD
-from isthmus.models.bottleneck import plane_doublings
 from isthmus.models.config import SplitConfig
-from isthmus.models.cutting import CutSite, later_levels, list_cuts, no_such_cut, split_at
+from isthmus.models.cutting import later_levels, list_cuts, no_such_cut, split_at
+from isthmus.models.families import family_named
+from isthmus.models.size import BottleneckSize
 from isthmus.models.split_network import tensor_digest
 from isthmus.runtime.errors import PlanError
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BottleneckSize:
-    """How large a bottleneck is.
-
-    Attributes:
-        channels: Latent channels.
-        channel_counts: Prefixes offered as operating points; None for an eighth, a quarter, a half and all.
-        encoder: (channels at width 1, residual blocks) per stride-2 stage; their number sets the plane.
-        decoder_channels, decoder_blocks: Of the server's side.
-        exit_channels: Of the early exit, 0 for none.
-        widths: Compute fractions of the encoder.
-    """
-
-    channels: int = 16
-    channel_counts: tuple[int, ...] | None = None
-    encoder: tuple[tuple[int, int], ...] = ((48, 1), (96, 1))
-    decoder_channels: int = 128
-    decoder_blocks: int = 2
-    exit_channels: int = 64
-    widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-
-    def counts(self) -> tuple[int, ...]:
-        """Return the prefix lengths offered."""
-        if self.channel_counts is not None:
-            return self.channel_counts
-        return tuple(sorted({max(1, self.channels // part) for part in (8, 4, 2, 1)}))
+__all__ = ["BottleneckSize", "design", "normalisation"]
 
 
 def normalisation(in_channels: int, ref: str = "") -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -86,10 +60,10 @@ def design(
     example = torch.zeros(1, in_channels, height, width)
     sites = list_cuts(teacher, example)
     site = next((site for site in sites if cut in (site.name, *site.aliases)), None)
-    factor = 1 << len(size.encoder)
-    if site is None:
-        fitting = [other.name for other in sites if _fits(other, height // factor, width // factor)]
-        raise no_such_cut(cut, fitting)
+    family = family_named(size.family)
+    if site is None or not family.fits(site, shape_hwc, size):
+        raise no_such_cut(cut, [other.name for other in sites if family.fits(other, shape_hwc, size)])
+    layout = family.layout(site, shape_hwc, size)
     config = SplitConfig(
         model=ref,
         cut=cut,
@@ -100,29 +74,24 @@ def design(
         input_channels=in_channels,
         mean=mean or usual_mean,
         std=std or usual_std,
-        channels=size.channels,
-        channel_counts=size.counts(),
-        latent_height=height // factor,
-        latent_width=width // factor,
-        encoder_stages=size.encoder,
-        decoder_channels=size.decoder_channels,
-        decoder_blocks=size.decoder_blocks,
+        family=size.family,
+        structure=layout.structure,
+        channels=layout.channels,
+        channel_counts=layout.channel_counts,
+        latent_height=layout.latent_height,
+        latent_width=layout.latent_width,
+        encoder_stages=layout.encoder_stages,
+        decoder_channels=layout.decoder_channels,
+        decoder_blocks=layout.decoder_blocks,
         exit_channels=size.exit_channels,
-        widths=size.widths,
+        widths=layout.widths,
         tail_tuned=tail_tuned,
         non_negative=_non_negative(teacher, cut, example),
         later_levels=later_levels(sites, cut),
         teacher_digest=tensor_digest(teacher),
     )
-    plane_doublings(config)
     _check_classes(teacher, example, len(labels))
     return config
-
-
-def _fits(site: CutSite, height: int, width: int) -> bool:
-    """Say whether a decoder reaches the plane of `site` from a latent of `height` × `width`."""
-    ratios = {site.shape_chw[1] / height, site.shape_chw[2] / width} if height and width else set()
-    return len(ratios) == 1 and next(iter(ratios)) in {2.0**power for power in range(-6, 7)}
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.models.checkpoint import load_parts, network_parts, read_tensors, write_tensors
+from isthmus.models.config import SplitConfig
 from isthmus.models.trainer import BottleneckTrainer
 from isthmus.runtime.errors import ArtifactError, InputError
 
@@ -51,7 +52,7 @@ def resume_state(path: Path, trainer: BottleneckTrainer) -> Position:
     state = read_tensors(path)
     if state.get("format") != _FORMAT or state.get("version") != _VERSION:
         raise ArtifactError(f"{path}: is no training state of this version; remove it to start anew")
-    _same(path, "config", state["config"], trainer.network.config.to_dict())
+    _same(path, "config", SplitConfig.from_dict(state["config"]).to_dict(), trainer.network.config.to_dict())
     _same(path, "settings", state["settings"], dataclasses.asdict(trainer.settings))
     load_parts(trainer.network, state["parts"], path)
     trainer.restore(state["trainer"])

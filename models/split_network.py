@@ -13,11 +13,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from isthmus.models.bottleneck import Decoder, ExitHead, SlimEncoder, materialise_encoder
 from isthmus.models.config import ZERO_POINT, SplitConfig
 from isthmus.models.cutting import split_in_order
-from isthmus.models.quantise import Dequantise, LatentQuantiser, Quantise, prefix_mask
-from isthmus.models.slim import calibration
+from isthmus.models.exit_head import ExitHead
+from isthmus.models.families import family_named
+from isthmus.models.families.layers import calibration
+from isthmus.models.quantise import Dequantise, Quantise, prefix_mask
 
 
 class Normalise(nn.Module):
@@ -67,10 +68,15 @@ class SplitNetwork(nn.Module):
         self.teacher_tail = nn.Sequential(*rest)
         self.tail = copy.deepcopy(self.teacher_tail) if config.tail_tuned else self.teacher_tail
         self.tail.eval().requires_grad_(config.tail_tuned)
-        self.encoder = SlimEncoder(config)
-        self.quantiser = LatentQuantiser(config.channels)
-        self.decoder = Decoder(config)
-        self.exit_head = ExitHead(config) if config.exit_channels else None
+        self.family = family_named(config.family)
+        self.encoder = self.family.encoder(config)
+        self.quantiser = self.family.quantiser(config)
+        self.decoder = self.family.decoder(config)
+        self.exit_head = (
+            ExitHead(config.channels, config.exit_channels, len(config.labels))
+            if config.exit_channels
+            else None
+        )
 
     @property
     def zero_points(self) -> tuple[int, ...]:
@@ -129,12 +135,12 @@ class SplitNetwork(nn.Module):
         Raises:
             GateError: If that width was never calibrated.
         """
-        parts = (copy.deepcopy(self.normalise), materialise_encoder(self.encoder, width_index))
+        parts = (copy.deepcopy(self.normalise), self.family.materialise(self.encoder, width_index))
         return _frozen(nn.Sequential(*parts, Quantise(self.quantiser.scale)))
 
     def materialise_tail(self) -> nn.Module:
         """Return uint8 [n, C, h, w], absent channels at the zero point → logits float32 [n, classes]."""
-        rest = (copy.deepcopy(self.decoder), copy.deepcopy(self.tail))
+        rest = (self.family.materialise_decoder(self.decoder), copy.deepcopy(self.tail))
         return _frozen(nn.Sequential(Dequantise(self.quantiser.scale), *rest))
 
     def materialise_exit(self) -> nn.Module | None:

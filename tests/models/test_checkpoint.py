@@ -125,3 +125,13 @@ def test_tensors_of_another_shape_are_refused(calibrated: SplitNetwork, tmp_path
     write_tensors(contents, path)
     with pytest.raises(ArtifactError, match=r"its quantiser does not fit the config: .*log_scale"):
         load_checkpoint(path)
+
+
+def test_a_checkpoint_from_before_the_families_is_slim(calibrated: SplitNetwork, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(calibrated, path)
+    contents = read_checkpoint(path)
+    for name in ("family", "structure"):
+        del contents["config"][name]
+    write_tensors(contents, path)
+    assert load_checkpoint(path).config == calibrated.config

@@ -50,7 +50,7 @@ def test_a_cut_that_is_none_lists_those_a_decoder_reaches(make_config: Callable[
 
 
 def test_an_image_that_the_stages_do_not_divide_is_refused() -> None:
-    with pytest.raises(PlanError, match="input 30x30 does not divide"):
+    with pytest.raises(PlanError, match="cut 'layer1' does not fit this network; cuts that fit: none"):
         design(
             "cifar-resnet20",
             make_model("cifar-resnet20", 10, 3),

@@ -3,8 +3,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from isthmus.models.bottleneck import Decoder, ExitHead, SlimEncoder, materialise_encoder, plane_doublings
 from isthmus.models.config import SplitConfig
+from isthmus.models.families import FAMILIES
+from isthmus.models.families.slim_decoder import Decoder, plane_doublings
+from isthmus.models.families.slim_encoder import SlimEncoder
 from isthmus.models.network import SplitNetwork
 from isthmus.runtime.errors import GateError, PlanError
 
@@ -30,7 +32,7 @@ def test_a_materialised_encoder_is_the_same_function(calibrated: SplitNetwork, w
     x = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         wanted = calibrated.encoder(x, width_index)
-        plain = materialise_encoder(calibrated.encoder, width_index)
+        plain = FAMILIES["slim"].materialise(calibrated.encoder, width_index)
         found = plain(x)
     assert wanted.std() > 0.1
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
@@ -39,7 +41,7 @@ def test_a_materialised_encoder_is_the_same_function(calibrated: SplitNetwork, w
 
 def test_materialising_an_uncalibrated_width_is_refused(make_network: Callable[..., SplitNetwork]) -> None:
     with pytest.raises(GateError, match="calibrate"):
-        materialise_encoder(make_network().encoder, 0)
+        FAMILIES["slim"].materialise(make_network().encoder, 0)
 
 
 def test_private_gains_make_widths_differ_in_the_projection_only(calibrated: SplitNetwork) -> None:
@@ -74,7 +76,7 @@ def test_a_plane_out_of_reach_is_refused(make_config: Callable[..., SplitConfig]
         plane_doublings(SplitConfig.from_dict(values))
 
 
-def test_the_exit_answers_from_the_latent(make_config: Callable[..., SplitConfig]) -> None:
-    logits = ExitHead(make_config())(torch.randn(5, 8, 4, 4))
-    assert logits.shape == (5, 4)
-    assert logits.std() > 0
+def test_a_latent_that_the_stages_do_not_give_is_refused(make_config: Callable[..., SplitConfig]) -> None:
+    values = {**make_config().to_dict(), "input_height": 18}
+    with pytest.raises(PlanError, match="input 18x16 does not divide"):
+        FAMILIES["slim"].encoder(SplitConfig.from_dict(values))

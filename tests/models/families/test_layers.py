@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from isthmus.models.slim import SlimBatchNorm2d, SlimConv2d, calibration
+from isthmus.models.families.layers import SlimBatchNorm2d, SlimConv2d, calibration
 from isthmus.runtime.errors import GateError
 
 
