@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from isthmus.models.config import ZERO_POINT, SplitConfig
+from isthmus.models.calibration import calibrated_parts, calibration
+from isthmus.models.config import SplitConfig
 from isthmus.models.cutting import split_in_order
 from isthmus.models.exit_head import ExitHead
 from isthmus.models.families import family_named
-from isthmus.models.families.layers import calibration
-from isthmus.models.quantise import Dequantise, Quantise, prefix_mask
+from isthmus.models.quantise import prefix_mask
 
 
 class Normalise(nn.Module):
@@ -73,7 +73,7 @@ class SplitNetwork(nn.Module):
         self.quantiser = self.family.quantiser(config)
         self.decoder = self.family.decoder(config)
         self.exit_head = (
-            ExitHead(config.channels, config.exit_channels, len(config.labels))
+            ExitHead(self.quantiser.real_channels, config.exit_channels, len(config.labels))
             if config.exit_channels
             else None
         )
@@ -81,7 +81,7 @@ class SplitNetwork(nn.Module):
     @property
     def zero_points(self) -> tuple[int, ...]:
         """The code of an absent value, per latent channel."""
-        return (ZERO_POINT,) * self.config.channels
+        return (self.quantiser.zero_point,) * self.config.channels
 
     def train(self, mode: bool = True) -> SplitNetwork:
         """Switch the bottleneck's mode; teacher and tail keep their BatchNorm statistics, always."""
@@ -97,8 +97,7 @@ class SplitNetwork(nn.Module):
         Raises:
             GateError: If that width was never calibrated.
         """
-        levels = self.quantiser.levels(self.encoder(self.normalise(image_nhwc), width_index))
-        return levels.round().add(ZERO_POINT).clamp(0, 255).to(torch.uint8)
+        return self.quantiser.codes(self.encoder(self.normalise(image_nhwc), width_index))
 
     @torch.no_grad()
     def logits(self, codes_nchw: Tensor, channels: int | None = None) -> Tensor:
@@ -111,7 +110,7 @@ class SplitNetwork(nn.Module):
         return self._answer(codes_nchw, None, self.exit_head) if self.exit_head is not None else None
 
     def _answer(self, codes_nchw: Tensor, channels: int | None, rest: nn.Module) -> Tensor:
-        levels = codes_nchw.float() - ZERO_POINT
+        levels = codes_nchw.float() - self.quantiser.zero_point
         if channels is not None:
             counts = torch.full((len(levels),), channels, device=levels.device)
             levels = levels * prefix_mask(counts, self.config.channels)
@@ -120,14 +119,29 @@ class SplitNetwork(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, batches_nhwc: Sequence[Tensor]) -> None:
-        """Measure the BatchNorm statistics of every width on the uint8 image batches given."""
+        """Measure all statistics, of every width, on the uint8 image batches given.
+
+        Each part is measured on what the finished parts before it give.
+        """
         was_training = self.training
         self.eval()
-        with calibration(self.encoder):
-            for width_index in range(len(self.config.widths)):
-                for batch_nhwc in batches_nhwc:
-                    self.encoder(self.normalise(batch_nhwc), width_index)
+        for part in (self.encoder, self.quantiser, self.decoder):
+            if not calibrated_parts(part):
+                continue
+            with calibration(part):
+                for width_index in range(len(self.config.widths)):
+                    for batch_nhwc in batches_nhwc:
+                        self._run_through(part, batch_nhwc, width_index)
         self.train(was_training)
+
+    def _run_through(self, last: nn.Module, image_nhwc: Tensor, width_index: int) -> None:
+        """Run a batch through the bottleneck's parts up to `last`."""
+        latent_nchw = self.encoder(self.normalise(image_nhwc), width_index)
+        if last is self.quantiser:
+            self.quantiser.observe(latent_nchw, width_index)
+        elif last is self.decoder:
+            quantiser = self.quantiser
+            self.decoder(quantiser.dequantised(quantiser.rounded(quantiser.levels(latent_nchw))))
 
     def materialise_head(self, width_index: int) -> nn.Module:
         """Return uint8 [n, H, W, c] → uint8 [n, C, h, w] at one width, as plain convolutions.
@@ -136,18 +150,18 @@ class SplitNetwork(nn.Module):
             GateError: If that width was never calibrated.
         """
         parts = (copy.deepcopy(self.normalise), self.family.materialise(self.encoder, width_index))
-        return _frozen(nn.Sequential(*parts, Quantise(self.quantiser.scale)))
+        return _frozen(nn.Sequential(*parts, self.quantiser.materialise_codes()))
 
     def materialise_tail(self) -> nn.Module:
         """Return uint8 [n, C, h, w], absent channels at the zero point → logits float32 [n, classes]."""
         rest = (self.family.materialise_decoder(self.decoder), copy.deepcopy(self.tail))
-        return _frozen(nn.Sequential(Dequantise(self.quantiser.scale), *rest))
+        return _frozen(nn.Sequential(self.quantiser.materialise_reals(), *rest))
 
     def materialise_exit(self) -> nn.Module | None:
         """Return uint8 [n, C, h, w] → logits float32 [n, classes] on the device, or None without an exit."""
         if self.exit_head is None:
             return None
-        return _frozen(nn.Sequential(Dequantise(self.quantiser.scale), copy.deepcopy(self.exit_head)))
+        return _frozen(nn.Sequential(self.quantiser.materialise_reals(), copy.deepcopy(self.exit_head)))
 
     def materialise_teacher(self) -> nn.Module:
         """Return uint8 [n, H, W, c] → logits of the uncut network."""

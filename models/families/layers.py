@@ -7,14 +7,13 @@ while training: `calibration` measures them afterwards, and a width that was nev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isthmus.runtime.errors import GateError
+from isthmus.models.calibration import Calibrated
 
 
 class SlimConv2d(nn.Module):
@@ -45,18 +44,46 @@ class SlimConv2d(nn.Module):
 
     def materialise(self, width_index: int, gain: Tensor, bias: Tensor) -> nn.Conv2d:
         """Return a plain convolution that also multiplies by `gain` [out] and adds `bias` [out]."""
-        weight = self.sliced(width_index).detach().double() * gain.detach().double()[:, None, None, None]
-        plain = nn.Conv2d(
-            weight.shape[1], weight.shape[0], self.kernel_size, self.stride, self.kernel_size // 2
+        return plain_conv(self.sliced(width_index), gain, bias, self.stride, self.kernel_size // 2)
+
+
+class SlimDepthwise2d(nn.Module):
+    """A convolution per channel, of which the leading channels are used; padding keeps the plane."""
+
+    def __init__(self, channels: Sequence[int], kernel_size: int, stride: int = 1) -> None:
+        """Take the channels per width index."""
+        super().__init__()
+        self.channels, self.kernel_size, self.stride = tuple(channels), kernel_size, stride
+        self.weight = nn.Parameter(torch.empty(max(self.channels), 1, kernel_size, kernel_size))
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+
+    def sliced(self, width_index: int) -> Tensor:
+        """Return the weight [channels, 1, k, k] of `width_index`."""
+        return self.weight[: self.channels[width_index]]
+
+    def forward(self, x_nchw: Tensor, width_index: int) -> Tensor:
+        """Convolve with the weight of `width_index`."""
+        return F.conv2d(
+            x_nchw,
+            self.sliced(width_index),
+            stride=self.stride,
+            padding=self.kernel_size // 2,
+            groups=self.channels[width_index],
         )
-        assert plain.bias is not None
-        with torch.no_grad():
-            plain.weight.copy_(weight)
-            plain.bias.copy_(bias)
-        return plain.requires_grad_(False)
+
+    def materialise(self, width_index: int, gain: Tensor, bias: Tensor) -> nn.Conv2d:
+        """Return a plain convolution that also multiplies by `gain` [channels] and adds `bias` [channels]."""
+        return plain_conv(
+            self.sliced(width_index),
+            gain,
+            bias,
+            self.stride,
+            self.kernel_size // 2,
+            self.channels[width_index],
+        )
 
 
-class SlimBatchNorm2d(nn.Module):
+class SlimBatchNorm2d(Calibrated):
     """BatchNorm with a shared affine and one set of statistics per width.
 
     Training uses the batch's statistics and remembers nothing. Evaluation uses what `calibration` measured.
@@ -64,17 +91,15 @@ class SlimBatchNorm2d(nn.Module):
 
     mean: Tensor
     variance: Tensor
-    batches: Tensor
 
     def __init__(self, channels: Sequence[int], eps: float = 1e-5) -> None:
         """Take the channels per width index."""
-        super().__init__()
-        self.channels, self.eps, self.calibrating = tuple(channels), eps, False
+        super().__init__(len(channels), "BatchNorm statistics")
+        self.channels, self.eps = tuple(channels), eps
         full = max(self.channels)
         self.weight, self.bias = nn.Parameter(torch.ones(full)), nn.Parameter(torch.zeros(full))
         self.register_buffer("mean", torch.zeros(len(self.channels), full))
         self.register_buffer("variance", torch.ones(len(self.channels), full))
-        self.register_buffer("batches", torch.zeros(len(self.channels), dtype=torch.int64))
 
     def forward(self, x_nchw: Tensor, width_index: int) -> Tensor:
         """Normalise with the batch's statistics in training and calibration, else with the width's.
@@ -97,11 +122,7 @@ class SlimBatchNorm2d(nn.Module):
         Raises:
             GateError: If that width was never calibrated.
         """
-        if int(self.batches[width_index]) == 0:
-            raise GateError(
-                f"width index {width_index} has no BatchNorm statistics; "
-                "calibrate the network before it is evaluated"
-            )
+        self.check_calibrated(width_index)
         count = self.channels[width_index]
         return self.mean[width_index, :count], self.variance[width_index, :count]
 
@@ -125,15 +146,15 @@ class SlimBatchNorm2d(nn.Module):
         self.variance[width_index, :count].lerp_(variance, share)
 
 
-@contextmanager
-def calibration(module: nn.Module) -> Iterator[None]:
-    """Forget the statistics of every `SlimBatchNorm2d` in `module`; measure them anew on what runs inside."""
-    layers = [layer for layer in module.modules() if isinstance(layer, SlimBatchNorm2d)]
-    for layer in layers:
-        layer.batches.zero_()
-        layer.calibrating = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.calibrating = False
+def plain_conv(
+    weight: Tensor, gain: Tensor, bias: Tensor, stride: int = 1, padding: int = 0, groups: int = 1
+) -> nn.Conv2d:
+    """Return a convolution by `weight` [out, in, k, k], times `gain` [out], plus `bias` [out]."""
+    scaled = weight.detach().double() * gain.detach().double()[:, None, None, None]
+    out_channels, in_channels, kernel_size, _ = scaled.shape
+    plain = nn.Conv2d(in_channels * groups, out_channels, kernel_size, stride, padding, groups=groups)
+    assert plain.bias is not None
+    with torch.no_grad():
+        plain.weight.copy_(scaled)
+        plain.bias.copy_(bias)
+    return plain.requires_grad_(False)

@@ -10,7 +10,7 @@ from torch import nn
 
 from isthmus.models.config import SplitConfig
 from isthmus.models.cutting import CutSite
-from isthmus.models.quantise import LatentQuantiser
+from isthmus.models.quantise import Quantiser
 from isthmus.models.size import BottleneckSize
 
 
@@ -58,7 +58,7 @@ class BottleneckFamily(Protocol):
         """
         ...
 
-    def quantiser(self, config: SplitConfig) -> LatentQuantiser:
+    def quantiser(self, config: SplitConfig) -> Quantiser:
         """Return what stands between the real latent and its bytes."""
         ...
 

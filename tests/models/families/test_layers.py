@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from isthmus.models.families.layers import SlimBatchNorm2d, SlimConv2d, calibration
+from isthmus.models.calibration import calibration
+from isthmus.models.families.layers import SlimBatchNorm2d, SlimConv2d
 from isthmus.runtime.errors import GateError
 
 
