@@ -25,7 +25,7 @@ from isthmus.runtime.errors import (
 from isthmus.runtime.server.model import VERSION
 from isthmus.runtime.server.service import TailService
 from isthmus.runtime.server.stream import FrameStream
-from isthmus.runtime.wire import EXTENSIONS, LATENT, PAYLOAD, answer_response, oip, parse_request
+from isthmus.runtime.wire import BUNDLE, EXTENSIONS, LATENT, PAYLOAD, answer_response, oip, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ class Servicer:
             await context.abort(status_of(error), str(error))
         tensor = oip.ModelMetadataResponse.TensorMetadata
         spec = model.latent
-        return oip.ModelMetadataResponse(
+        described = oip.ModelMetadataResponse(
             name=model.name,
             versions=[VERSION],
             platform="isthmus_bundle",
@@ -112,6 +112,8 @@ class Servicer:
                 )
             ],
         )
+        described.parameters[BUNDLE].string_param = model.bundle.digest
+        return described
 
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
         """Answer one frame."""
@@ -124,7 +126,7 @@ class Servicer:
             except IsthmusError as error:
                 await context.abort(status_of(error), str(error))
         output = self._service.model(frame.model).backend.output
-        return answer_response(answer, model=frame.model, output=output)
+        return answer_response(answer, model=frame.model, output=output, lean=frame.lean)
 
     async def ModelStreamInfer(
         self, requests: AsyncIterable[oip.ModelInferRequest], context: Context

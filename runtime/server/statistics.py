@@ -1,7 +1,7 @@
-"""What a model has done since it was loaded, counted as Triton's clients read it. Pure: durations are arguments.
+"""What a model has done since it was loaded, counted as Triton's clients read it.
 
-A *request* may carry several latents; an *execution* is one run of the tail over the latents of many requests.
-Durations are summed over requests, but the batches' over executions.
+Pure: durations are arguments. A *request* may carry several latents; an *execution* is one run of the tail
+over the latents of many requests. Durations are summed over requests, but the batches' over executions.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ class FrameStream:
         self._frames: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
         self._stopped = False
+        self._model = ""
 
     async def answers(
         self, requests: AsyncIterable[oip.ModelInferRequest]
@@ -74,6 +75,8 @@ class FrameStream:
                 self.fault = self.fault or WireError(NO_MESSAGE)
                 return
             received_ns = time.monotonic_ns()
+            # A lean client names its model once.
+            self._model = request.model_name = request.model_name or self._model
             try:
                 self._service.accept()
             except DrainingError as error:
@@ -86,7 +89,8 @@ class FrameStream:
 
     async def _answer(self, request: oip.ModelInferRequest, received_ns: int) -> None:
         try:
-            answer = await self._service.infer(parse_request(request), received_ns=received_ns)
+            frame = parse_request(request)
+            answer = await self._service.infer(frame, received_ns=received_ns)
         except IsthmusError as error:
             if isinstance(error, PeerError):
                 self.fault = self.fault or error
@@ -98,7 +102,9 @@ class FrameStream:
         else:
             output = self._service.model(request.model_name).backend.output
             message = oip.ModelStreamInferResponse(
-                infer_response=answer_response(answer, model=request.model_name, output=output)
+                infer_response=answer_response(
+                    answer, model=request.model_name, output=output, lean=frame.lean
+                )
             )
         self._answers.put_nowait(message)
 
@@ -109,5 +115,9 @@ class FrameStream:
 
 def _refusal(request: oip.ModelInferRequest, error: IsthmusError) -> oip.ModelStreamInferResponse:
     return refusal_response(
-        frame_id=request.id, model=request.model_name, outcome=outcome_of(error), error=str(error)
+        frame_id=request.id,
+        model=request.model_name,
+        outcome=outcome_of(error),
+        error=str(error),
+        lean=not request.inputs,
     )

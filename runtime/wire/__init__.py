@@ -21,7 +21,9 @@ from isthmus.runtime.wire.channel import (
 )
 from isthmus.runtime.wire.names import (
     BUDGET_US,
+    BUNDLE,
     COMPUTE_US,
+    EXTENSION_LEAN,
     EXTENSION_PAYLOAD,
     EXTENSION_STREAM,
     EXTENSIONS,
@@ -33,14 +35,22 @@ from isthmus.runtime.wire.names import (
     RECEIVED_NS,
     SERVICE_NAME,
 )
-from isthmus.runtime.wire.requests import FrameRequest, latent_request, parse_request, payload_request
+from isthmus.runtime.wire.requests import (
+    FrameRequest,
+    latent_request,
+    lean_request,
+    parse_request,
+    payload_request,
+)
 from isthmus.runtime.wire.service import NO_MESSAGE, AsyncServicer, InferenceStub, add_servicer
 
 __all__ = [
     "BUDGET_US",
+    "BUNDLE",
     "CHANNEL_OPTIONS",
     "COMPUTE_US",
     "EXTENSIONS",
+    "EXTENSION_LEAN",
     "EXTENSION_PAYLOAD",
     "EXTENSION_STREAM",
     "LATENT",
@@ -61,6 +71,7 @@ __all__ = [
     "answer_response",
     "channel_options",
     "latent_request",
+    "lean_request",
     "oip",
     "parse_answer",
     "parse_request",

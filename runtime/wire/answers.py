@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from google.protobuf.unknown_fields import UnknownFieldSet
 from numpy.typing import NDArray
 
 from isthmus.runtime.errors import WireError
@@ -19,6 +20,14 @@ from isthmus.runtime.wire.tensors import check_shape, unpack_float32, unpack_flo
 
 AnswerOutcome = Literal["ok", "expired", "busy", "failed"]
 _OUTCOMES: tuple[AnswerOutcome, ...] = get_args(AnswerOutcome)
+_LEAN_OUTCOME: dict[AnswerOutcome, oip.IsthmusAnswer.Outcome] = {
+    "ok": oip.IsthmusAnswer.OK,
+    "expired": oip.IsthmusAnswer.EXPIRED,
+    "busy": oip.IsthmusAnswer.BUSY,
+    "failed": oip.IsthmusAnswer.FAILED,
+}
+_OUTCOME_OF_LEAN = {number: outcome for outcome, number in _LEAN_OUTCOME.items()}
+_TRITON_BUSY = ("Exceeds maximum queue size", "Request timeout expired")
 _NO_MESSAGE = "the server's answer is no message of the Open Inference Protocol"
 
 
@@ -50,8 +59,13 @@ class Answer:
     error: str = ""
 
 
-def answer_response(answer: Answer, *, model: str, output: str) -> oip.ModelInferResponse:
-    """Return the message of `answer`; `output` names its tensor, which only an "ok" answer has."""
+def answer_response(answer: Answer, *, model: str, output: str, lean: bool = False) -> oip.ModelInferResponse:
+    """Return the message of `answer`; `output` names its tensor, which only an "ok" answer has.
+
+    `lean`: as short as a lean request, without names, for the client that sent one; one row at most.
+    """
+    if lean:
+        return _lean_response(answer)
     response = oip.ModelInferResponse(model_name=model, model_version="1", id=answer.frame_id)
     parameters = response.parameters
     parameters[OUTCOME].string_param = answer.outcome
@@ -69,8 +83,29 @@ def answer_response(answer: Answer, *, model: str, output: str) -> oip.ModelInfe
     return response
 
 
+def _lean_response(answer: Answer) -> oip.ModelInferResponse:
+    response = oip.ModelInferResponse(
+        id=answer.frame_id,
+        isthmus=oip.IsthmusAnswer(
+            outcome=_LEAN_OUTCOME[answer.outcome],
+            queue_us=_microseconds(answer.queue_s),
+            compute_us=_microseconds(answer.compute_s),
+            received_ns=answer.received_ns,
+            load_pct=answer.load_pct,
+        ),
+    )
+    if answer.outcome == "ok":
+        response.raw_output_contents.append(answer.outputs_nc.astype("<f4", copy=False).tobytes())
+    return response
+
+
+def _microseconds(seconds: float | None) -> int | None:
+    # A frame may have waited longer than the field can say; that is long enough.
+    return None if seconds is None else min(round(seconds * 1e6), 0xFFFF_FFFF)
+
+
 def refusal_response(
-    *, frame_id: str, model: str, outcome: AnswerOutcome, error: str
+    *, frame_id: str, model: str, outcome: AnswerOutcome, error: str, lean: bool = False
 ) -> oip.ModelStreamInferResponse:
     """Return a stream's answer to a frame that was not served.
 
@@ -78,7 +113,7 @@ def refusal_response(
     """
     answer = Answer(frame_id=frame_id, outcome=outcome, outputs_nc=_NO_OUTPUTS)
     return oip.ModelStreamInferResponse(
-        error_message=error, infer_response=answer_response(answer, model=model, output="")
+        error_message=error, infer_response=answer_response(answer, model=model, output="", lean=lean)
     )
 
 
@@ -91,6 +126,8 @@ def parse_answer(response: oip.ModelInferResponse | None) -> Answer:
     """
     if response is None:
         raise WireError(_NO_MESSAGE)
+    if response.HasField("isthmus"):
+        return _parse_lean(response)
     outcome = _outcome(response)
     queue_us, compute_us = _int64(response, QUEUE_US), _int64(response, COMPUTE_US)
     return Answer(
@@ -104,6 +141,29 @@ def parse_answer(response: oip.ModelInferResponse | None) -> Answer:
     )
 
 
+def _parse_lean(response: oip.ModelInferResponse) -> Answer:
+    said = response.isthmus
+    if said.outcome not in _OUTCOME_OF_LEAN:
+        raise WireError(f"answer {response.id!r}: outcome {said.outcome} is unknown")
+    outcome, outputs = _OUTCOME_OF_LEAN[said.outcome], _NO_OUTPUTS
+    if outcome == "ok":
+        if len(response.raw_output_contents) != 1:
+            raise WireError(
+                f"answer {response.id!r}: {len(response.raw_output_contents)} raw contents, not 1"
+            )
+        raw = response.raw_output_contents[0]
+        outputs = unpack_float32(raw, (1, len(raw) // 4), f"answer {response.id!r}")
+    return Answer(
+        frame_id=response.id,
+        outcome=outcome,
+        outputs_nc=outputs,
+        queue_s=said.queue_us / 1e6 if said.HasField("queue_us") else None,
+        compute_s=said.compute_us / 1e6 if said.HasField("compute_us") else None,
+        received_ns=said.received_ns if said.HasField("received_ns") else None,
+        load_pct=said.load_pct if said.HasField("load_pct") else None,
+    )
+
+
 def parse_stream_answer(message: oip.ModelStreamInferResponse | None) -> Answer:
     """Return the answer in a stream's `message`; one with an error message is "failed" unless it says "busy".
 
@@ -114,14 +174,26 @@ def parse_stream_answer(message: oip.ModelStreamInferResponse | None) -> Answer:
         raise WireError(_NO_MESSAGE)
     if not message.error_message:
         return parse_answer(message.infer_response)
+    if not message.HasField("infer_response") and UnknownFieldSet(message):
+        # Read as Triton's message, the model's name looks like an error and the rest like nothing known.
+        raise WireError("the server's stream answers in another form than Triton's; it takes single calls")
     response = message.infer_response
-    busy = OUTCOME in response.parameters and response.parameters[OUTCOME].string_param == "busy"
     return Answer(
         frame_id=response.id,
-        outcome="busy" if busy else "failed",
+        outcome="busy" if _says_busy(message) else "failed",
         outputs_nc=_NO_OUTPUTS,
         error=message.error_message,
     )
+
+
+def _says_busy(message: oip.ModelStreamInferResponse) -> bool:
+    response = message.infer_response
+    if response.HasField("isthmus"):
+        return response.isthmus.outcome == oip.IsthmusAnswer.BUSY
+    if OUTCOME in response.parameters:
+        return response.parameters[OUTCOME].string_param == "busy"
+    # On a stream Triton gives no status, only the text of what would have been UNAVAILABLE.
+    return any(text in message.error_message for text in _TRITON_BUSY)
 
 
 def _no_outputs() -> NDArray[np.float32]:

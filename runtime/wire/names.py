@@ -23,7 +23,24 @@ RECEIVED_NS: Final = (
 OUTCOME: Final = "isthmus_outcome"  # "ok", "expired", "busy" or "failed"
 LOAD_PCT: Final = "isthmus_load_pct"  # share of the last second in which the tail computed, 0 to 100
 
-# ServerMetadata.extensions. An agent chooses the stream and the payload form by these, never by guess.
+# ModelMetadata and ModelConfig parameter: digest of the bundle served, a string, as `Bundle.digest`.
+BUNDLE: Final = "isthmus_bundle"
+
+# ServerMetadata.extensions. An agent chooses the stream and the form of its frames by these, never by guess.
 EXTENSION_PAYLOAD: Final = "isthmus_payload"
 EXTENSION_STREAM: Final = "model_stream_infer"
-EXTENSIONS: Final = (EXTENSION_PAYLOAD, EXTENSION_STREAM)
+# On a stream, a message without inputs is one payload for the model that the stream named last; its answer is
+# as short (see `requests.lean_request`).
+EXTENSION_LEAN: Final = "isthmus_lean"
+# These three are Triton's names.
+EXTENSION_CONFIG: Final = "model_configuration"
+EXTENSION_REPOSITORY: Final = "model_repository"
+EXTENSION_STATISTICS: Final = "statistics"
+EXTENSIONS: Final = (
+    EXTENSION_PAYLOAD,
+    EXTENSION_STREAM,
+    EXTENSION_LEAN,
+    EXTENSION_CONFIG,
+    EXTENSION_REPOSITORY,
+    EXTENSION_STATISTICS,
+)

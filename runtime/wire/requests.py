@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ from isthmus.runtime.wire.tensors import (
 
 _DATATYPE = {LATENT: "UINT8", PAYLOAD: "BYTES"}
 _RANK = {LATENT: 4, PAYLOAD: 1}
+# Far more than any server computes in one go, and too few to keep it busy with counting them.
+_MOST_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class FrameRequest:
         latent_nchw: uint8 [n, channels, height, width], the leading channels of each latent.
         payloads: n encoded latents.
         outputs: Names of the outputs asked for; empty means all.
+        lean: The client sends and takes the short form.
     """
 
     model: str
@@ -44,6 +47,7 @@ class FrameRequest:
     latent_nchw: NDArray[np.uint8] | None = None
     payloads: tuple[bytes, ...] = ()
     outputs: tuple[str, ...] = ()
+    lean: bool = False
 
     @property
     def rows(self) -> int:
@@ -65,13 +69,27 @@ def latent_request(
     return _request(model, frame_id, budget_us, LATENT, latent_nchw.shape, latent_nchw.tobytes())
 
 
+def lean_request(
+    *, model: str, frame_id: str, payload: bytes, budget_us: int | None
+) -> oip.ModelInferRequest:
+    """Return a request with one payload that says nothing twice, for a server with `EXTENSION_LEAN`.
+
+    The payload is the raw contents as it is. `model` may be left empty on a stream that has named it before.
+    """
+    return oip.ModelInferRequest(
+        model_name=model, id=frame_id, raw_input_contents=[payload], isthmus_budget_us=budget_us
+    )
+
+
 def parse_request(message: oip.ModelInferRequest) -> FrameRequest:
     """Return what `message` asks for.
 
     Raises:
         WireError: If it is malformed: not exactly one input we know, another datatype or rank, contents that
-            do not fit the shape, a budget that is no integer, or an output form we do not have.
+            do not fit the shape, a budget that is no integer, or a form we do not have.
     """
+    if not message.inputs and len(message.raw_input_contents) == 1:
+        return _parse_lean(message)
     if len(message.inputs) != 1:
         raise WireError(
             f"request has {len(message.inputs)} inputs; send exactly one, '{LATENT}' or '{PAYLOAD}'"
@@ -82,7 +100,10 @@ def parse_request(message: oip.ModelInferRequest) -> FrameRequest:
     where = f"input '{tensor.name}'"
     if tensor.datatype != _DATATYPE[tensor.name]:
         raise WireError(f"{where}: datatype {tensor.datatype!r}, it must be {_DATATYPE[tensor.name]}")
+    _refuse_shared_memory(tensor.parameters, where)
     shape = check_shape(tensor.shape, _RANK[tensor.name], where)
+    if shape[0] > _MOST_ROWS:
+        raise WireError(f"{where}: shape {list(shape)} has {shape[0]} rows, at most {_MOST_ROWS} are read")
     raw = _raw_contents(message, where)
     return FrameRequest(
         model=message.model_name,
@@ -92,6 +113,18 @@ def parse_request(message: oip.ModelInferRequest) -> FrameRequest:
         latent_nchw=_latent(tensor, shape, raw, where) if tensor.name == LATENT else None,
         payloads=_payloads(tensor, shape[0], raw, where) if tensor.name == PAYLOAD else (),
         outputs=_outputs(message),
+    )
+
+
+def _parse_lean(message: oip.ModelInferRequest) -> FrameRequest:
+    return FrameRequest(
+        model=message.model_name,
+        version=message.model_version,
+        frame_id=message.id,
+        budget_s=message.isthmus_budget_us / 1e6 if message.HasField("isthmus_budget_us") else None,
+        payloads=(message.raw_input_contents[0],),
+        outputs=_outputs(message),
+        lean=True,
     )
 
 
@@ -146,9 +179,15 @@ def _budget_s(message: oip.ModelInferRequest) -> float | None:
 
 def _outputs(message: oip.ModelInferRequest) -> tuple[str, ...]:
     for output in message.outputs:
+        _refuse_shared_memory(output.parameters, f"output {output.name!r}")
         # Answering with scores what was asked for as text would be a wrong answer, not a missing feature.
         if "classification" in output.parameters:
             raise WireError(
                 f"output {output.name!r}: the classification form is not supported; ask for the scores"
             )
     return tuple(output.name for output in message.outputs)
+
+
+def _refuse_shared_memory(parameters: Mapping[str, oip.InferParameter], where: str) -> None:
+    if "shared_memory_region" in parameters:
+        raise WireError(f"{where}: shared memory is not supported; send tensors in the message")

@@ -32,6 +32,26 @@ _UNARY: dict[str, tuple[Any, Any]] = {
     "ModelMetadata": (oip.ModelMetadataRequest, oip.ModelMetadataResponse),
     "ModelInfer": (oip.ModelInferRequest, oip.ModelInferResponse),
 }
+# The same of Triton's extensions.
+_EXTENSIONS: dict[str, tuple[Any, Any]] = {
+    "ModelConfig": (oip.ModelConfigRequest, oip.ModelConfigResponse),
+    "ModelStatistics": (oip.ModelStatisticsRequest, oip.ModelStatisticsResponse),
+    "RepositoryIndex": (oip.RepositoryIndexRequest, oip.RepositoryIndexResponse),
+    "RepositoryModelLoad": (oip.RepositoryModelLoadRequest, oip.RepositoryModelLoadResponse),
+    "RepositoryModelUnload": (oip.RepositoryModelUnloadRequest, oip.RepositoryModelUnloadResponse),
+}
+
+_NO_SHARED_MEMORY = "this server has no shared memory; send tensors in the messages"
+# Methods of Triton's that its clients may call and we do not have. gRPC's own answer would not say why.
+_NOT_HERE = {
+    **{
+        f"{kind}SharedMemory{verb}": _NO_SHARED_MEMORY
+        for kind in ("System", "Cuda")
+        for verb in ("Status", "Register", "Unregister")
+    },
+    "TraceSetting": "this server has no trace settings; it exports OpenTelemetry traces where that is set up",
+    "LogSettings": "this server's log settings cannot be changed while it runs; see 'isthmus serve --help'",
+}
 
 
 class InferenceStub:
@@ -48,10 +68,15 @@ class InferenceStub:
     ModelMetadata: Any
     ModelInfer: Any
     ModelStreamInfer: Any
+    ModelConfig: Any
+    ModelStatistics: Any
+    RepositoryIndex: Any
+    RepositoryModelLoad: Any
+    RepositoryModelUnload: Any
 
     def __init__(self, channel: grpc.Channel | grpc.aio.Channel) -> None:
         """Make the methods of the service on `channel`."""
-        for name, (request, response) in _UNARY.items():
+        for name, (request, response) in {**_UNARY, **_EXTENSIONS}.items():
             method = channel.unary_unary(
                 f"/{SERVICE_NAME}/{name}",
                 request_serializer=request.SerializeToString,
@@ -103,16 +128,48 @@ class AsyncServicer(Protocol):
         ...
 
 
-def add_servicer(servicer: AsyncServicer, server: grpc.aio.Server) -> None:
-    """Register `servicer` on `server` under the protocol's service name."""
-    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        name: grpc.unary_unary_rpc_method_handler(
-            _refusing_no_message(getattr(servicer, name)),
-            request_deserializer=partial(_parse, request),
-            response_serializer=response.SerializeToString,
-        )
-        for name, (request, response) in _UNARY.items()
-    }
+class ExtensionServicer(Protocol):
+    """What a servicer may answer besides: Triton's model configuration, statistics and repository."""
+
+    async def ModelConfig(self, request: oip.ModelConfigRequest, context: Any) -> oip.ModelConfigResponse:
+        """Describe how one model is served."""
+        ...
+
+    async def ModelStatistics(
+        self, request: oip.ModelStatisticsRequest, context: Any
+    ) -> oip.ModelStatisticsResponse:
+        """Return the counters of one model, or of all."""
+        ...
+
+    async def RepositoryIndex(
+        self, request: oip.RepositoryIndexRequest, context: Any
+    ) -> oip.RepositoryIndexResponse:
+        """List the models and their states."""
+        ...
+
+    async def RepositoryModelLoad(
+        self, request: oip.RepositoryModelLoadRequest, context: Any
+    ) -> oip.RepositoryModelLoadResponse:
+        """Load a model, or load it again."""
+        ...
+
+    async def RepositoryModelUnload(
+        self, request: oip.RepositoryModelUnloadRequest, context: Any
+    ) -> oip.RepositoryModelUnloadResponse:
+        """Take a model out of service."""
+        ...
+
+
+def add_servicer(
+    servicer: AsyncServicer, server: grpc.aio.Server, extensions: ExtensionServicer | None = None
+) -> None:
+    """Register `servicer` on `server` under the protocol's service name, and `extensions` if there are."""
+    handlers = _unary_handlers(servicer, _UNARY)
+    if extensions is not None:
+        handlers |= _unary_handlers(extensions, _EXTENSIONS)
+    # The requests are left as bytes: whatever they ask, the answer is the same.
+    for name, why in _NOT_HERE.items():
+        handlers[name] = grpc.unary_unary_rpc_method_handler(_unimplemented(why))
     handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
         servicer.ModelStreamInfer,
         request_deserializer=oip.ModelInferRequest.FromString,
@@ -122,6 +179,18 @@ def add_servicer(servicer: AsyncServicer, server: grpc.aio.Server) -> None:
 
 
 _Method = Callable[[Any, Any], Awaitable[Any]]
+_Handlers = dict[str, "grpc.RpcMethodHandler[Any, Any]"]
+
+
+def _unary_handlers(servicer: object, methods: dict[str, tuple[Any, Any]]) -> _Handlers:
+    return {
+        name: grpc.unary_unary_rpc_method_handler(
+            _refusing_no_message(getattr(servicer, name)),
+            request_deserializer=partial(_parse, request),
+            response_serializer=response.SerializeToString,
+        )
+        for name, (request, response) in methods.items()
+    }
 
 
 def _parse(message: Any, data: bytes) -> Any:
@@ -137,5 +206,12 @@ def _refusing_no_message(method: _Method) -> _Method:
         if request is None:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, NO_MESSAGE)
         return await method(request, context)
+
+    return answer
+
+
+def _unimplemented(why: str) -> _Method:
+    async def answer(request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, why)
 
     return answer

@@ -34,8 +34,9 @@ async def test_the_description_names_the_types_a_client_sends(tiny_server):
     assert file.package == "inference"
     methods = {method.name: method for method in file.service[0].method}
     assert methods["ModelInfer"].input_type == ".inference.ModelInferRequest"
+    assert methods["ModelConfig"].output_type == ".inference.ModelConfigResponse"
     assert methods["ModelStreamInfer"].client_streaming
-    assert b"isthmus" not in raw
+    assert b"isthmus.oip" not in raw
 
 
 async def test_without_the_package_the_server_says_so_and_goes_on(monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from isthmus import __version__
+from isthmus.runtime.bundle import load_bundle
 from isthmus.runtime.errors import (
     BackendError,
     BusyError,
@@ -19,6 +20,7 @@ from isthmus.runtime.errors import (
 )
 from isthmus.runtime.server.servicer import status_of
 from isthmus.runtime.wire import (
+    EXTENSION_LEAN,
     EXTENSION_PAYLOAD,
     EXTENSION_STREAM,
     SERVICE_NAME,
@@ -89,10 +91,10 @@ async def test_a_frame_without_budget_left_is_expired_not_an_error(tiny_server, 
     assert not response.outputs
 
 
-async def test_metadata_tells_agents_what_they_may_send(tiny_server):
+async def test_metadata_tells_agents_what_they_may_send(tiny_server, tiny_bundle):
     server = await tiny_server.stub.ServerMetadata(oip.ServerMetadataRequest())
     assert (server.name, server.version) == ("isthmus", __version__)
-    assert {EXTENSION_PAYLOAD, EXTENSION_STREAM} == set(server.extensions)
+    assert {EXTENSION_PAYLOAD, EXTENSION_STREAM, EXTENSION_LEAN} <= set(server.extensions)
     model = await tiny_server.stub.ModelMetadata(oip.ModelMetadataRequest(name="tiny"))
     assert (model.name, list(model.versions), model.platform) == ("tiny", ["1"], "isthmus_bundle")
     assert [(t.name, t.datatype, list(t.shape)) for t in model.inputs] == [
@@ -100,6 +102,7 @@ async def test_metadata_tells_agents_what_they_may_send(tiny_server):
         ("payload", "BYTES", [-1]),
     ]
     assert [(t.name, t.datatype, list(t.shape)) for t in model.outputs] == [("logits", "FP32", [-1, 3])]
+    assert model.parameters["isthmus_bundle"].string_param == load_bundle(tiny_bundle).digest
 
 
 async def test_live_and_ready(tiny_server):

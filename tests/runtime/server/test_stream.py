@@ -4,7 +4,14 @@ import grpc
 import numpy as np
 import pytest
 
-from isthmus.runtime.wire import SERVICE_NAME, latent_request, oip, parse_stream_answer, payload_request
+from isthmus.runtime.wire import (
+    SERVICE_NAME,
+    latent_request,
+    lean_request,
+    oip,
+    parse_stream_answer,
+    payload_request,
+)
 
 
 def _frame(frame_id, value=1, *, budget_us=None, model="tiny", rows=1):
@@ -49,6 +56,54 @@ async def test_every_frame_of_a_stream_is_answered_by_its_id(tiny_server, sample
         np.testing.assert_allclose(
             answers[str(index)].outputs_nc, samples.outputs[index : index + 1], rtol=1e-4, atol=1e-5
         )
+
+
+async def test_a_lean_client_names_its_model_once(tiny_server, samples):
+    call = tiny_server.stub.ModelStreamInfer()
+    for index, model in enumerate(("tiny", "", "")):
+        await call.write(
+            lean_request(
+                model=model, frame_id=str(index), payload=samples.payload(index), budget_us=5 * 10**7
+            )
+        )
+    messages = [await call.read() for _ in range(3)]
+    call.cancel()
+    for answer in map(parse_stream_answer, messages):
+        index = int(answer.frame_id)
+        np.testing.assert_allclose(
+            answer.outputs_nc, samples.outputs[index : index + 1], rtol=1e-4, atol=1e-5
+        )
+        assert 0 <= answer.queue_s < 20
+        assert answer.received_ns > 0
+    assert not any(message.infer_response.outputs for message in messages)
+    assert not any(message.infer_response.parameters for message in messages)
+
+
+async def test_lean_and_full_frames_share_a_stream_and_get_answers_of_their_kind(tiny_server, samples):
+    call = tiny_server.stub.ModelStreamInfer()
+    await call.write(
+        payload_request(model="tiny", frame_id="0", payloads=[samples.payload(0)], budget_us=None)
+    )
+    await call.write(lean_request(model="", frame_id="1", payload=samples.payload(1), budget_us=None))
+    await call.write(lean_request(model="", frame_id="2", payload=samples.payload(2), budget_us=-1))
+    found = {}
+    for _ in range(3):
+        message = await call.read()
+        found[message.infer_response.id] = message
+    call.cancel()
+    assert [found[name].infer_response.HasField("isthmus") for name in "012"] == [False, True, True]
+    assert [parse_stream_answer(found[name]).outcome for name in "012"] == ["ok", "ok", "expired"]
+
+
+async def test_a_lean_frame_before_any_model_was_named_is_refused_alone(tiny_server, samples):
+    call = tiny_server.stub.ModelStreamInfer()
+    await call.write(lean_request(model="", frame_id="1", payload=samples.payload(0), budget_us=None))
+    answer = parse_stream_answer(await call.read())
+    assert (answer.frame_id, answer.outcome) == ("1", "failed")
+    assert answer.error == "unknown model ''; this server has 'tiny'"
+    await call.write(lean_request(model="tiny", frame_id="2", payload=samples.payload(0), budget_us=None))
+    assert parse_stream_answer(await call.read()).outcome == "ok"
+    call.cancel()
 
 
 async def test_answers_come_in_the_order_of_deadlines(gated, backend):

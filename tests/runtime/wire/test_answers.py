@@ -139,3 +139,88 @@ def test_another_servers_error_is_a_failed_frame():
 def test_a_streams_good_answer_is_its_response():
     answer = parse_stream_answer(oip.ModelStreamInferResponse(infer_response=_response()))
     np.testing.assert_array_equal(answer.outputs_nc, SCORES)
+
+
+TIMED = {"queue_s": 0.0015, "compute_s": 0.002, "received_ns": 10**15, "load_pct": 40}
+
+
+@pytest.mark.parametrize("told", [TIMED, {}], ids=["timed", "untimed"])
+def test_a_lean_answer_says_the_same(told):
+    answer = Answer(frame_id="4", outcome="ok", outputs_nc=SCORES, **told)
+    message = oip.ModelStreamInferResponse(
+        infer_response=answer_response(answer, model="m", output="logits", lean=True)
+    )
+    again = parse_stream_answer(oip.ModelStreamInferResponse.FromString(message.SerializeToString()))
+    np.testing.assert_array_equal(again.outputs_nc, SCORES)
+    for name in ("frame_id", "outcome", "queue_s", "compute_s", "received_ns", "load_pct", "error"):
+        assert getattr(again, name) == getattr(answer, name)
+
+
+@pytest.mark.parametrize("outcome", ["busy", "failed", "expired"])
+def test_a_lean_refusal_says_the_same(outcome):
+    error = "" if outcome == "expired" else "no room"
+    message = refusal_response(frame_id="4", model="m", outcome=outcome, error=error, lean=True)
+    answer = parse_stream_answer(message)
+    assert (answer.frame_id, answer.outcome, answer.error) == ("4", outcome, error)
+    assert answer.outputs_nc.shape == (0, 0)
+
+
+def test_a_wait_too_long_for_the_lean_field_is_the_longest_it_can_say():
+    answer = Answer(frame_id="4", outcome="ok", outputs_nc=SCORES, queue_s=1e6)
+    response = answer_response(answer, model="m", output="logits", lean=True)
+    assert response.isthmus.queue_us == 2**32 - 1
+
+
+def test_what_an_answer_costs_beyond_its_scores():
+    answer = Answer(frame_id="1234", outcome="ok", outputs_nc=SCORES, **TIMED)
+    sizes = [
+        answer_response(answer, model="tiny", output="logits", lean=lean).ByteSize() - SCORES.nbytes
+        for lean in (False, True)
+    ]
+    assert sizes == [172, 28]
+
+
+def _lean(outcome=0, raw=(bytes(12),)):
+    response = oip.ModelInferResponse(id="9", raw_output_contents=raw)
+    response.isthmus.SetInParent()
+    response.isthmus.outcome = outcome
+    return response
+
+
+LEAN_MALFORMED = [
+    (lambda: _lean(outcome=7), "answer '9': outcome 7 is unknown"),
+    (lambda: _lean(raw=()), "answer '9': 0 raw contents, not 1"),
+    (lambda: _lean(raw=(b"", b"")), "answer '9': 2 raw contents, not 1"),
+    (lambda: _lean(raw=(bytes(7),)), "answer '9': 7 bytes, shape [1, 1] needs 4"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), LEAN_MALFORMED, ids=[message for _, message in LEAN_MALFORMED])
+def test_a_malformed_lean_answer_is_refused_with_an_exact_message(make, message):
+    with pytest.raises(WireError) as refused:
+        parse_answer(make())
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("Exceeds maximum queue size", "busy"),
+        ("[request id: 7] Request timeout expired", "busy"),
+        ("Failed to process the request(s)", "failed"),
+    ],
+)
+def test_on_tritons_stream_busy_is_a_text(text, outcome):
+    message = oip.ModelStreamInferResponse(error_message=text)
+    message.infer_response.id = "7"
+    answer = parse_stream_answer(message)
+    assert (answer.frame_id, answer.outcome, answer.error) == ("7", outcome, text)
+
+
+def test_a_stream_of_bare_responses_is_told_from_one_of_errors():
+    response = _response()
+    response.model_name = "tiny"
+    bare = oip.ModelStreamInferResponse.FromString(response.SerializeToString())
+    assert bare.error_message == "tiny"
+    with pytest.raises(WireError, match="in another form than Triton's; it takes single calls"):
+        parse_stream_answer(bare)

@@ -7,32 +7,89 @@ import sys
 from pathlib import Path
 
 import pytest
+from tritonclient.grpc import model_config_pb2 as triton_config
 from tritonclient.grpc import service_pb2 as triton
 
 from isthmus.runtime.wire import oip
 
 REPOSITORY = Path(__file__).parents[3]
 
-# Triton's additions to InferParameter, which other servers lack.
-NOT_OURS = {("InferParameter", "double_param"), ("InferParameter", "uint64_param")}
+# Ours alone, which other implementations skip, and MLServer's.
+OURS = {
+    ("ModelInferRequest", "isthmus_budget_us"),
+    ("ModelInferResponse", "isthmus"),
+    ("ModelMetadataResponse", "parameters"),
+}
+
+
+def _theirs():
+    named = {}
+    for file in (triton.DESCRIPTOR, triton_config.DESCRIPTOR):
+        named.update(file.message_types_by_name)
+    return named
 
 
 def _fields(message):
     return {
         (field.name, field.number, field.type, field.is_repeated)
         for field in message.fields
-        if (message.name, field.name) not in NOT_OURS
+        if (message.name, field.name) not in OURS
     }
 
 
-@pytest.mark.parametrize("name", sorted(oip.DESCRIPTOR.message_types_by_name))
-def test_every_message_has_the_protocols_fields(name):
+def _enums(holder):
+    return {
+        (enum.name, value.name, value.number)
+        for enum in (
+            holder.enum_types if hasattr(holder, "enum_types") else holder.enum_types_by_name.values()
+        )
+        for value in enum.values
+    }
+
+
+@pytest.mark.parametrize("name", sorted(set(oip.DESCRIPTOR.message_types_by_name) - {"IsthmusAnswer"}))
+def test_every_field_is_the_protocols(name):
     ours = oip.DESCRIPTOR.message_types_by_name[name]
-    theirs = triton.DESCRIPTOR.message_types_by_name[name]
-    assert _fields(ours) == _fields(theirs)
+    theirs = _theirs()[name]
+    # Ours may lack fields: those that say nothing of our models, or that other servers lack.
+    assert _fields(ours) <= _fields(theirs)
+    assert _enums(ours) <= _enums(theirs)
     nested_theirs = {nested.name: nested for nested in theirs.nested_types}
     for nested in ours.nested_types:
-        assert _fields(nested) == _fields(nested_theirs[nested.name])
+        if name != "ModelMetadataResponse" or nested.name != "ParametersEntry":  # MLServer's
+            assert _fields(nested) <= _fields(nested_theirs[nested.name])
+
+
+def test_the_enums_values_are_tritons():
+    assert _enums(oip.DESCRIPTOR) <= _enums(triton_config.DESCRIPTOR)
+    assert _enums(oip.DESCRIPTOR)
+
+
+def test_the_messages_of_the_protocol_itself_are_complete():
+    for name in (
+        "ModelInferRequest",
+        "ModelInferResponse",
+        "ModelStreamInferResponse",
+        "InferTensorContents",
+    ):
+        assert _fields(oip.DESCRIPTOR.message_types_by_name[name]) == _fields(_theirs()[name])
+
+
+def test_what_is_not_tritons_takes_numbers_that_triton_does_not_use():
+    numbers = {
+        (message.name, field.name): field.number
+        for message in oip.DESCRIPTOR.message_types_by_name.values()
+        for field in message.fields
+        if (message.name, field.name) in OURS
+    }
+    assert numbers == {
+        ("ModelInferRequest", "isthmus_budget_us"): 1001,
+        ("ModelInferResponse", "isthmus"): 1001,
+        ("ModelMetadataResponse", "parameters"): 6,
+    }
+    for message, name in OURS:
+        theirs = {field.number for field in _theirs()[message].fields}
+        assert numbers[message, name] not in theirs
 
 
 def test_every_method_has_the_protocols_types():

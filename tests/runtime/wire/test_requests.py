@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.runtime.errors import WireError
-from isthmus.runtime.wire import latent_request, oip, parse_request, payload_request
+from isthmus.runtime.wire import latent_request, lean_request, oip, parse_request, payload_request
 
 LATENT = np.arange(8, dtype=np.uint8).reshape(1, 2, 2, 2)
 
@@ -27,6 +27,24 @@ def test_a_payload_request_comes_back():
     )
     assert (frame.payloads, frame.rows, frame.budget_s) == ((b"ab", b"c"), 2, None)
     assert frame.latent_nchw is None
+
+
+def test_a_lean_request_comes_back():
+    frame = parse_request(_again(lean_request(model="m", frame_id="3", payload=b"abc", budget_us=2500)))
+    assert (frame.model, frame.frame_id, frame.payloads, frame.lean) == ("m", "3", (b"abc",), True)
+    assert frame.budget_s == pytest.approx(0.0025)
+    endless = parse_request(_again(lean_request(model="", frame_id="", payload=b"", budget_us=None)))
+    assert (endless.model, endless.payloads, endless.budget_s) == ("", (b"",), None)
+    spent = parse_request(_again(lean_request(model="m", frame_id="", payload=b"", budget_us=-7)))
+    assert spent.budget_s == pytest.approx(-7e-6)
+
+
+def test_what_a_frame_costs_beyond_its_payload():
+    payload = bytes(300)
+    full = payload_request(model="tiny", frame_id="1234", payloads=[payload], budget_us=100_000)
+    first = lean_request(model="tiny", frame_id="1234", payload=payload, budget_us=100_000)
+    lean = lean_request(model="", frame_id="1234", payload=payload, budget_us=100_000)
+    assert [message.ByteSize() - 300 for message in (full, first, lean)] == [67, 20, 14]
 
 
 def test_typed_contents_say_the_same_as_raw_ones():
@@ -107,6 +125,36 @@ def _typed_payload_short():
     return message
 
 
+def _too_many_rows():
+    message = _spoil(name="payload", datatype="BYTES")
+    message.inputs[0].shape[:] = [1 << 62]
+    message.raw_input_contents[0] = bytes(1 << 20)
+    return message
+
+
+def _shared_input():
+    message = _spoil()
+    message.ClearField("raw_input_contents")
+    message.inputs[0].parameters["shared_memory_region"].string_param = "region"
+    return message
+
+
+def _shared_output():
+    message = _spoil()
+    message.outputs.add(name="logits").parameters["shared_memory_region"].string_param = "region"
+    return message
+
+
+def _huge():
+    message = _spoil()
+    message.inputs[0].shape[:] = [1, 1 << 62, 1 << 62, 1 << 62]
+    return message
+
+
+def _lean_of_two():
+    return oip.ModelInferRequest(model_name="m", raw_input_contents=[b"a", b"b"])
+
+
 def _classification():
     message = _spoil()
     message.outputs.add(name="logits").parameters["classification"].int64_param = 3
@@ -130,6 +178,11 @@ MALFORMED = [
     (_raw_and_typed, "input 'latent': both raw and typed contents; send one of them"),
     (_budget_as_text, "parameter isthmus_budget_us is not an int64"),
     (_budget_without_value, "parameter isthmus_budget_us is not an int64"),
+    (_too_many_rows, f"input 'payload': shape [{1 << 62}] has {1 << 62} rows, at most 65536 are read"),
+    (_huge, f"input 'latent': 8 bytes, shape [1, {1 << 62}, {1 << 62}, {1 << 62}] needs {1 << 186}"),
+    (_shared_input, "input 'latent': shared memory is not supported; send tensors in the message"),
+    (_shared_output, "output 'logits': shared memory is not supported; send tensors in the message"),
+    (_lean_of_two, "request has 0 inputs; send exactly one, 'latent' or 'payload'"),
     (_typed_payload_short, "input 'payload': 1 values, shape [2] needs 2"),
     (
         _classification,
@@ -165,4 +218,5 @@ def test_whatever_arrives_is_a_frame_or_malformed(message):
         frame = parse_request(message)
     except WireError:
         return
-    assert frame.rows == message.inputs[0].shape[0]
+    assert frame.rows == (1 if frame.lean else message.inputs[0].shape[0])
+    assert frame.lean == (not message.inputs)
