@@ -25,7 +25,7 @@ from isthmus.runtime.bundle.networks import with_absent
 from isthmus.runtime.control import LinkEstimate, LinkEstimator
 from isthmus.runtime.session import FullJitter, Session
 from isthmus.runtime.session.timing import RecentMedian
-from isthmus.runtime.wire import MAX_MESSAGE_BYTES, Answer, latent_request, payload_request
+from isthmus.runtime.wire import MAX_MESSAGE_BYTES, Answer, latent_request, lean_request, payload_request
 from isthmus.runtime.wire import oip_pb2 as oip
 
 # What a request costs on the wire beyond its bytes: gRPC's prefix (5), an HTTP/2 frame's header (9), IP and
@@ -34,6 +34,8 @@ _FRAMING_BYTES = 5 + 9 + 52
 _MOST_UNANSWERED_BYTES = 1 << 20
 # What a message needs beside the payload: names, id, parameters.
 _MESSAGE_ROOM_BYTES = 4096
+# The number of a frame an hour after the start.
+_EXAMPLE_ID = "100000"
 
 
 class FlightOwner(Protocol):
@@ -87,14 +89,14 @@ class Flight:
         self._most_in_flight = most_in_flight
         self._busy = busy_backoff
         self._busy_until_s = -math.inf
-        example = payload_request(model=model, frame_id="0" * 16, payloads=[b""], budget_us=1 << 20)
-        self._estimator = LinkEstimator(overhead_bytes=example.ByteSize() + _FRAMING_BYTES)
+        self._estimator = LinkEstimator(overhead_bytes=self._overhead_bytes(lean=True))
         self._outgoing: dict[int, tuple[Encoded, float]] = {}
         self._unanswered: dict[int, int] = {}
         self._server = RecentMedian()
         self._said: tuple[str, str] | None = None
         self._unsaid: str | None = None
         self._lived = True
+        self._lean = self._named = False
         self.server: str | None = None
         self.server_load: float | None = None
         self.connections = 0
@@ -148,7 +150,10 @@ class Flight:
         self.server, self.connected, self.as_payload = address, True, capability.payload
         self.connections += 1
         self.server_load = None
-        self._estimator.on_connected(time.monotonic())
+        self._lean, self._named = capability.lean, False
+        self._estimator.on_connected(
+            time.monotonic(), overhead_bytes=self._overhead_bytes(lean=capability.lean)
+        )
         self._busy_until_s = -math.inf
         self._owner.on_form(as_payload=capability.payload)
         form = "payloads" if capability.payload else "plain latents"
@@ -189,13 +194,28 @@ class Flight:
         self._estimator.on_sent(frame, encoded.nbytes, now_s)
         budget_us = int((deadline_s - now_s) * 1e6)
         if encoded.payload is not None:
-            return payload_request(
-                model=self._model, frame_id=frame_id, payloads=[encoded.payload], budget_us=budget_us
-            )
+            return self._payload_message(encoded.payload, frame_id, budget_us)
         assert encoded.plain_nchw is not None
         return latent_request(
             model=self._model, frame_id=frame_id, latent_nchw=encoded.plain_nchw, budget_us=budget_us
         )
+
+    def _payload_message(self, payload: bytes, frame_id: str, budget_us: int) -> oip.ModelInferRequest:
+        if not self._lean:
+            return payload_request(
+                model=self._model, frame_id=frame_id, payloads=[payload], budget_us=budget_us
+            )
+        model, self._named = "" if self._named else self._model, True
+        return lean_request(model=model, frame_id=frame_id, payload=payload, budget_us=budget_us)
+
+    def _overhead_bytes(self, *, lean: bool) -> int:
+        """Return what the wire adds to a payload."""
+        example = (
+            lean_request(model="", frame_id=_EXAMPLE_ID, payload=b"", budget_us=1 << 20)
+            if lean
+            else payload_request(model=self._model, frame_id=_EXAMPLE_ID, payloads=[b""], budget_us=1 << 20)
+        )
+        return example.ByteSize() + _FRAMING_BYTES
 
     def on_answer(self, frame: int, answer: Answer, now_s: float) -> None:
         """See `UplinkSink`."""

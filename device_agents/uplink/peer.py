@@ -13,7 +13,15 @@ import grpc.aio
 
 from isthmus.runtime.bundle import Manifest
 from isthmus.runtime.errors import IsthmusError, NetworkError, PeerError, WireError
-from isthmus.runtime.wire import EXTENSION_PAYLOAD, EXTENSION_STREAM, LATENT, InferenceStub
+from isthmus.runtime.wire import (
+    BUNDLE,
+    EXTENSION_CONFIG,
+    EXTENSION_LEAN,
+    EXTENSION_PAYLOAD,
+    EXTENSION_STREAM,
+    LATENT,
+    InferenceStub,
+)
 from isthmus.runtime.wire import oip_pb2 as oip
 
 # The server understood us and says no: the same request would be refused again. Everything else (UNAVAILABLE,
@@ -29,6 +37,8 @@ _REFUSALS = frozenset(
         grpc.StatusCode.OUT_OF_RANGE,
     }
 )
+# The name that Triton states of itself.
+_TRITON = "triton"
 _BUSY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
 
 
@@ -41,12 +51,16 @@ class Capability:
         stream: The bidirectional stream; otherwise one call per frame.
         payload: Encoded latents; otherwise plain ones.
         metadata: What it says of the model.
+        lean: Frames that say nothing twice, on a stream.
+        config: Triton's description of how a model is served.
     """
 
     server: str
     stream: bool
     payload: bool
     metadata: oip.ModelMetadataResponse
+    lean: bool = False
+    config: bool = False
 
 
 async def ask_capability(stub: InferenceStub, model: str, *, timeout_s: float) -> Capability:
@@ -56,10 +70,12 @@ async def ask_capability(stub: InferenceStub, model: str, *, timeout_s: float) -
         grpc.aio.AioRpcError: If it cannot be reached or lacks the model.
         WireError: If what it answers is no message of the protocol.
     """
-    name, extensions = "a server", frozenset[str]()
+    name, extensions, streams = "a server", frozenset[str](), False
     try:
         server = _message(await stub.ServerMetadata(oip.ServerMetadataRequest(), timeout=timeout_s))
         name, extensions = f"{server.name} {server.version}".strip(), frozenset(server.extensions)
+        # Triton's own extension is the one that it does not list.
+        streams = EXTENSION_STREAM in extensions or server.name == _TRITON
     except grpc.aio.AioRpcError as error:
         # A server of the protocol need not describe itself; then only the portable form is sure.
         if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
@@ -67,10 +83,32 @@ async def ask_capability(stub: InferenceStub, model: str, *, timeout_s: float) -
     metadata = _message(await stub.ModelMetadata(oip.ModelMetadataRequest(name=model), timeout=timeout_s))
     return Capability(
         server=name,
-        stream=EXTENSION_STREAM in extensions,
+        stream=streams,
         payload=EXTENSION_PAYLOAD in extensions,
         metadata=metadata,
+        lean=streams and {EXTENSION_LEAN, EXTENSION_PAYLOAD} <= extensions,
+        config=EXTENSION_CONFIG in extensions,
     )
+
+
+async def ask_bundle(
+    stub: InferenceStub, model: str, capability: Capability, *, timeout_s: float
+) -> str | None:
+    """Return the digest of the bundle that the server's model was made from; None if it does not say.
+
+    Our server and our MLServer runtime say it in the model's metadata, Triton in its configuration.
+
+    Raises:
+        grpc.aio.AioRpcError: If the server cannot be asked.
+    """
+    said = capability.metadata.parameters
+    if BUNDLE in said:
+        return str(said[BUNDLE].string_param) or None
+    if not capability.config:
+        return None
+    answer = _message(await stub.ModelConfig(oip.ModelConfigRequest(name=model), timeout=timeout_s))
+    configured = answer.config.parameters
+    return str(configured[BUNDLE].string_value) or None if BUNDLE in configured else None
 
 
 async def is_ready(stub: InferenceStub, model: str, *, timeout_s: float) -> bool:

@@ -21,14 +21,18 @@ class Server:
         rank: Its place in the order; 0 is preferred.
         backoff: Pauses between attempts on it.
         not_before_s: No attempt before this instant.
+        gentle: It is not ours, and must not be pinged often.
         refusal: What it refused for good when it was last tried; None: nothing.
+        single_calls: Its stream, if it has one, is of no use.
     """
 
     address: str
     rank: int
     backoff: FullJitter
     not_before_s: float = -math.inf
+    gentle: bool = False
     refusal: Exception | None = None
+    single_calls: bool = False
 
 
 class Roster:
@@ -60,10 +64,24 @@ class Roster:
         soonest = min(self._servers, key=lambda server: server.not_before_s)
         return soonest, soonest.not_before_s - now_s
 
-    def failed(self, server: Server, now_s: float, refusal: Exception | None = None) -> None:
-        """Note that `server` could not be used or was lost; `refusal`: an attempt cannot cure it."""
+    def failed(
+        self,
+        server: Server,
+        now_s: float,
+        refusal: Exception | None = None,
+        *,
+        retry_after_s: float = 0.0,
+    ) -> None:
+        """Note that `server` could not be used or was lost.
+
+        Args:
+            server: The server.
+            now_s: When.
+            refusal: What another attempt cannot cure; None: it may.
+            retry_after_s: Seconds for which the server itself wants to be left alone.
+        """
         server.refusal = refusal
-        server.not_before_s = now_s + server.backoff.next_s()
+        server.not_before_s = now_s + max(server.backoff.next_s(), retry_after_s)
 
     def answered(self, server: Server) -> None:
         """Note that `server` answered a frame."""

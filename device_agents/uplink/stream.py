@@ -5,14 +5,15 @@ never by guess), when a connection is lost and which errors are worth another at
 or policy: it asks its sink for each message at the last moment, so that a frame whose time has passed is
 never sent.
 
-Our own server is spoken to over one bidirectional stream. A server without that extension gets one call per
-frame.
+Our own server and Triton are spoken to over one bidirectional stream. A server without that extension, or one
+whose stream turns out to be of another kind, gets one call per frame.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -35,6 +36,7 @@ from isthmus.runtime.wire import (
     Answer,
     InferenceStub,
     channel_options,
+    is_other_form,
     parse_answer,
     parse_stream_answer,
 )
@@ -85,7 +87,6 @@ class Uplink:
     Args:
         roster: The servers.
         model: Name of the model on them.
-        run_id: Prefix of the frame ids, different for every run: no server takes a frame for another run's.
         sink: Who is asked and told.
         connect_timeout_s: Seconds that each question may take while connecting.
         answer_timeout_s: A server that leaves a frame unanswered for so long hangs and is given up; a healthy
@@ -99,7 +100,6 @@ class Uplink:
         *,
         roster: Roster,
         model: str,
-        run_id: str,
         sink: UplinkSink,
         connect_timeout_s: float = 5.0,
         answer_timeout_s: float = 30.0,
@@ -108,7 +108,6 @@ class Uplink:
     ) -> None:
         self._roster = roster
         self._model = model
-        self._prefix = f"{run_id}."
         self._sink = sink
         self._connect_timeout_s = connect_timeout_s
         self._answer_timeout_s = answer_timeout_s
@@ -174,12 +173,16 @@ class Uplink:
             # A server that is starting or draining may describe itself all the same.
             if len(self._roster) > 1 and not await self._is_ready(stub):
                 raise _LostError("the server is not ready")
+            if server.single_calls:
+                capability = replace(capability, stream=False, lean=False)
             self._sink.on_connected(server.address, capability)
             self._crew = crew = Crew()
             self._server, self._busy_since_s = server, None
             try:
-                serve = self._serve_stream if capability.stream else self._serve_calls
-                crew.start(serve(crew, stub, channel))
+                if capability.stream:
+                    crew.start(self._serve_stream(crew, stub, server))
+                else:
+                    crew.start(self._serve_calls(crew, stub, channel))
                 crew.start(self._leave_stuck(crew, server))
                 for preferred in self._roster.preferred_to(server):
                     crew.start(self._leave_for(crew, preferred))
@@ -229,15 +232,26 @@ class Uplink:
         if not await self._is_ready(stub):
             crew.fail(_LostError("the server is draining"))
 
-    async def _serve_stream(self, crew: Crew, stub: InferenceStub, _channel: grpc.aio.Channel) -> None:
+    async def _serve_stream(self, crew: Crew, stub: InferenceStub, server: Server) -> None:
         call = stub.ModelStreamInfer()
         crew.start(self._write(call))
+        answered = False
         while True:
-            message = await call.read()
+            try:
+                message = await call.read()
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNIMPLEMENTED or answered:
+                    raise
+                server.single_calls = True
+                raise _LostError(f"it has no stream ({error.details()}): one call a frame") from None
             if message is grpc.aio.EOF:
                 raise _LostError("the server ended the stream")
+            if not answered and is_other_form(message):
+                server.single_calls = True
+                raise _LostError("its stream is of another kind than Triton's: one call a frame")
+            answered = True
             answer = parse_stream_answer(message)
-            self._deliver(stub, self._frame_of(answer.frame_id), answer)
+            self._deliver(stub, _frame_of(answer.frame_id), answer)
 
     async def _write(self, call: Any) -> None:
         while True:
@@ -270,7 +284,7 @@ class Uplink:
     async def _next(self) -> tuple[int, oip.ModelInferRequest]:
         while True:
             frame = await self._queue.get()
-            message = self._sink.message(frame, f"{self._prefix}{frame}")
+            message = self._sink.message(frame, str(frame))
             if message is not None:
                 self._sent_s[frame] = time.monotonic()
                 return frame, message
@@ -290,8 +304,7 @@ class Uplink:
                 self._roster.answered(self._server)
         self._sink.on_answer(frame, answer, now_s)
 
-    def _frame_of(self, frame_id: str) -> int | None:
-        number = frame_id.removeprefix(self._prefix)
-        # An endless number would be an error of `int`, and no number that long is a frame of ours.
-        ours = number != frame_id and number.isdecimal() and len(number) < _MOST_DIGITS
-        return int(number) if ours else None
+
+def _frame_of(frame_id: str) -> int | None:
+    # An endless number would be an error of `int`, and no number that long is a frame of ours.
+    return int(frame_id) if frame_id.isdecimal() and len(frame_id) < _MOST_DIGITS else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import uuid
 
 from isthmus.device_agents.config import AgentConfig
 from isthmus.device_agents.guard import Guard
@@ -35,12 +34,11 @@ def make_flight(
 
 
 def make_uplink(config: AgentConfig, manifest: Manifest, *, sink: Flight) -> Uplink:
-    """Return the uplink of a run, under a name that no other run has."""
+    """Return the uplink of a run."""
     patience_s = _PATIENCE_S if len(config.servers) == 1 else _PATIENCE_WITH_OTHERS_S
     return Uplink(
         roster=Roster(config.servers, lambda: FullJitter(base_s=0.1, cap_s=config.retry_cap_s)),
         model=config.model or manifest.name,
-        run_id=uuid.uuid4().hex[:12],
         sink=sink,
         connect_timeout_s=config.connect_timeout_s,
         answer_timeout_s=max(patience_s, 2 * config.deadline_s),

@@ -79,9 +79,15 @@ class LinkEstimator:
         self._left_s = -math.inf
         self._forget_path()
 
-    def on_connected(self, now_s: float) -> None:
-        """Note that a stream to the server is open: a new path, of which nothing is known but past errors."""
+    def on_connected(self, now_s: float, *, overhead_bytes: int | None = None) -> None:
+        """Note that a stream to the server is open: a new path, of which nothing is known but past errors.
+
+        Args:
+            now_s: The time.
+            overhead_bytes: What the wire adds to each payload on it; None: as before.
+        """
         self._connected = True
+        self._overhead_bytes = self._overhead_bytes if overhead_bytes is None else overhead_bytes
         self._forget_flight()
         self._forget_path()
 

@@ -9,6 +9,7 @@ from isthmus.runtime.wire.answers import (
     Answer,
     AnswerOutcome,
     answer_response,
+    is_other_form,
     parse_answer,
     parse_stream_answer,
     refusal_response,
@@ -23,6 +24,7 @@ from isthmus.runtime.wire.names import (
     BUDGET_US,
     BUNDLE,
     COMPUTE_US,
+    EXTENSION_CONFIG,
     EXTENSION_LEAN,
     EXTENSION_PAYLOAD,
     EXTENSION_STREAM,
@@ -42,7 +44,13 @@ from isthmus.runtime.wire.requests import (
     parse_request,
     payload_request,
 )
-from isthmus.runtime.wire.service import NO_MESSAGE, AsyncServicer, InferenceStub, add_servicer
+from isthmus.runtime.wire.service import (
+    NO_MESSAGE,
+    AsyncServicer,
+    ExtensionServicer,
+    InferenceStub,
+    add_servicer,
+)
 
 __all__ = [
     "BUDGET_US",
@@ -50,6 +58,7 @@ __all__ = [
     "CHANNEL_OPTIONS",
     "COMPUTE_US",
     "EXTENSIONS",
+    "EXTENSION_CONFIG",
     "EXTENSION_LEAN",
     "EXTENSION_PAYLOAD",
     "EXTENSION_STREAM",
@@ -65,11 +74,13 @@ __all__ = [
     "Answer",
     "AnswerOutcome",
     "AsyncServicer",
+    "ExtensionServicer",
     "FrameRequest",
     "InferenceStub",
     "add_servicer",
     "answer_response",
     "channel_options",
+    "is_other_form",
     "latent_request",
     "lean_request",
     "oip",

@@ -174,8 +174,7 @@ def parse_stream_answer(message: oip.ModelStreamInferResponse | None) -> Answer:
         raise WireError(_NO_MESSAGE)
     if not message.error_message:
         return parse_answer(message.infer_response)
-    if not message.HasField("infer_response") and UnknownFieldSet(message):
-        # Read as Triton's message, the model's name looks like an error and the rest like nothing known.
+    if is_other_form(message):
         raise WireError("the server's stream answers in another form than Triton's; it takes single calls")
     response = message.infer_response
     return Answer(
@@ -184,6 +183,15 @@ def parse_stream_answer(message: oip.ModelStreamInferResponse | None) -> Answer:
         outputs_nc=_NO_OUTPUTS,
         error=message.error_message,
     )
+
+
+def is_other_form(message: oip.ModelStreamInferResponse | None) -> bool:
+    """Say whether a stream's `message` is of another protocol than Triton's: MLServer sends bare responses.
+
+    Read as Triton's message, such a one is none, or its model's name looks like an error and the rest is
+    unknown.
+    """
+    return message is None or (not message.HasField("infer_response") and bool(UnknownFieldSet(message)))
 
 
 def _says_busy(message: oip.ModelStreamInferResponse) -> bool:

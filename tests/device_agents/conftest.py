@@ -114,6 +114,7 @@ class ScriptedServer:
     reply: Callable[[oip.ModelInferRequest], Any] = right_answer
     extensions: tuple[str, ...] | None = EXTENSIONS
     models: dict[str, tuple[int, ...]] = field(default_factory=lambda: {"tiny": (-1, 4, 4, 4)})
+    name: str = "scripted"
     ready: bool = True
     asked_ready: int = 0
     port: int = 0
@@ -138,7 +139,7 @@ class ScriptedServer:
     async def ServerMetadata(self, request: Any, context: Any) -> oip.ServerMetadataResponse:  # noqa: N802
         if self.extensions is None:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no metadata here")
-        return oip.ServerMetadataResponse(name="scripted", version="1", extensions=self.extensions)
+        return oip.ServerMetadataResponse(name=self.name, version="1", extensions=self.extensions)
 
     async def ModelMetadata(self, request: Any, context: Any) -> oip.ModelMetadataResponse:  # noqa: N802
         if request.name not in self.models:
@@ -311,7 +312,7 @@ async def connect_uplink(tiny):
     def start(*addresses, plain=False, model="tiny", **options):
         sink = Sink(tiny.manifest, plain=plain)
         roster = Roster(addresses, lambda: FullJitter(base_s=0.01, cap_s=0.05, rng=random.Random(3)))
-        uplink = Uplink(roster=roster, model=model, run_id="run", sink=sink, **options)
+        uplink = Uplink(roster=roster, model=model, sink=sink, **options)
         task = asyncio.ensure_future(uplink.run())
         tasks.append(task)
         return uplink, sink, task

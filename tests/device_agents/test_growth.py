@@ -84,7 +84,7 @@ def _frames(tiny, monkeypatch, *, seconds):
                 encode_s=0.0001,
             )
             flight.estimate(clock[0])
-            flight.launch(frame, encoded, send=lambda frame: flight.message(frame, f"run.{frame}"))
+            flight.launch(frame, encoded, send=lambda frame: flight.message(frame, str(frame)))
             outcome = rng.choices(["ok", "busy", "failed", "expired", None], [80, 5, 5, 5, 5])[0]
             clock[0] += rng.uniform(0.0, 0.01)
             if outcome is not None:

@@ -63,9 +63,13 @@ def stage(tiny):
                 busy_backoff=FullJitter(base_s=30.0, cap_s=60.0),
             )
 
-        def connect(self, *, payload=True, stream=True):
+        def connect(self, *, payload=True, stream=True, lean=False):
             capability = Capability(
-                server="test", stream=stream, payload=payload, metadata=oip.ModelMetadataResponse(name="tiny")
+                server="test",
+                stream=stream,
+                payload=payload,
+                metadata=oip.ModelMetadataResponse(name="tiny"),
+                lean=lean,
             )
             self.flight.on_connected("there:1", capability)
 
@@ -99,13 +103,34 @@ def test_a_frame_is_stamped_with_what_remains_of_its_budget_when_it_leaves(stage
     stage.connect()
     frame = stage.launch()
     assert stage.queue == [frame]
-    request = parse_request(stage.flight.message(frame, "run.0"))
-    assert request.frame_id == "run.0"
+    request = parse_request(stage.flight.message(frame, "0"))
+    assert request.frame_id == "0"
     assert request.payloads == (bytes(40),)
     assert 0.1 < request.budget_s < 0.2
     estimate = stage.flight.estimate(time.monotonic())
     assert (estimate.in_flight, estimate.connected) == (1, True)
     assert 60 < estimate.overhead_bytes < 250
+
+
+def test_lean_frames_name_their_model_once_a_connection(stage):
+    sizes = []
+    for _ in range(2):
+        stage.connect(lean=True)
+        messages = []
+        for _ in range(2):
+            frame = stage.launch()
+            messages.append(stage.flight.message(frame, str(frame)))
+            stage.answer(frame)
+        assert [message.model_name for message in messages] == ["tiny", ""]
+        requests = [parse_request(message) for message in messages]
+        assert all(request.lean and request.payloads == (bytes(40),) for request in requests)
+        assert all(0.1 < request.budget_s < 0.2 for request in requests)
+        sizes.append(messages[1].ByteSize() - 40)
+    estimate = stage.flight.estimate(time.monotonic())
+    # IP, TCP, HTTP/2 and gRPC add 66; a frame's number may have six digits.
+    assert estimate.overhead_bytes == pytest.approx(max(sizes) + 66, abs=6)
+    stage.connect(lean=False)
+    assert stage.flight.estimate(time.monotonic()).overhead_bytes > estimate.overhead_bytes + 40
 
 
 def test_plain_latents_go_out_whole(stage, tiny, tiny_images):
@@ -119,14 +144,14 @@ def test_plain_latents_go_out_whole(stage, tiny, tiny_images):
     )
     encoded = Device(tiny, WidthBank(tiny)).compute(decision, tiny_images[0][0], False)
     stage.flight.launch(frame, encoded, send=stage.queue.append)
-    request = parse_request(stage.flight.message(frame, "run.0"))
+    request = parse_request(stage.flight.message(frame, "0"))
     np.testing.assert_array_equal(request.latent_nchw, encoded.plain_nchw)
 
 
 def test_an_answer_ends_its_frame_once_and_teaches_the_estimator(stage):
     stage.connect()
     frame = stage.launch()
-    stage.flight.message(frame, "run.0")
+    stage.flight.message(frame, "0")
     stage.answer(frame, queue_s=0.001, compute_s=0.002)
     stage.answer(frame, queue_s=0.001, compute_s=0.002)
     assert [(event.outcome, event.answer) for event in stage.guard.ended] == [("remote", 1)]
@@ -137,7 +162,7 @@ def test_an_answer_ends_its_frame_once_and_teaches_the_estimator(stage):
 def test_an_answer_to_a_frame_the_device_ended_only_feeds_the_estimator(stage):
     stage.connect()
     frame = stage.launch()
-    stage.flight.message(frame, "run.0")
+    stage.flight.message(frame, "0")
     stage.session.recall(frame)
     stage.session.device(frame, time.monotonic(), "exit", 1)
     assert stage.flight.estimate(time.monotonic()).rtt_s is None
@@ -177,11 +202,11 @@ def test_the_credit_bounds_bytes_but_lets_one_frame_through(stage):
 def test_a_frame_whose_deadline_passed_in_our_queue_is_not_sent_and_frees_its_credit(stage):
     stage.connect()
     stale = stage.launch(at_s=time.monotonic() - 0.3)
-    assert stage.flight.message(stale, "run.0") is None
+    assert stage.flight.message(stale, "0") is None
     assert stage.guard.recalled == [(stale, "the link did not take it in time")]
     recalled = stage.launch()
     stage.guard.recall(recalled, "guard")
-    assert stage.flight.message(recalled, "run.1") is None
+    assert stage.flight.message(recalled, "1") is None
     assert [stage.launch() for _ in range(3)] == stage.queue[2:]
     # Those three alone: they wait here, and the link is not done before it has taken them.
     assert stage.flight.estimate(time.monotonic()).in_flight == 3
@@ -205,7 +230,7 @@ def test_a_lost_connection_recalls_everything_in_flight_and_starts_afresh(stage)
 def test_a_frame_the_server_does_not_answer_is_answered_here_at_once(stage, outcome):
     stage.connect()
     frame = stage.launch()
-    stage.flight.message(frame, "run.0")
+    stage.flight.message(frame, "0")
     stage.answer(frame, outcome, np.empty((0, 0)), error="out of memory" if outcome == "failed" else "")
     assert stage.guard.recalled == [(frame, f"the server says {outcome}")]
     # Only a busy server is left alone for a while.
@@ -219,7 +244,7 @@ def test_a_frame_the_server_does_not_answer_is_answered_here_at_once(stage, outc
 def test_an_answer_that_cannot_be_one_is_not_used(stage, outputs):
     stage.connect()
     frame = stage.launch()
-    stage.flight.message(frame, "run.0")
+    stage.flight.message(frame, "0")
     stage.answer(frame, outputs=outputs)
     assert stage.guard.ended == []
     assert stage.guard.recalled == [(frame, "the server's answer cannot be used")]
@@ -245,7 +270,7 @@ def test_a_payload_made_for_the_server_before_goes_out_plain(stage, tiny):
     stage.session.take()
     stage.session.queue(frame, answer_s=0.01)
     stage.flight.launch(frame, encoded, send=stage.queue.append)
-    request = parse_request(stage.flight.message(frame, "run.0"))
+    request = parse_request(stage.flight.message(frame, "0"))
     assert request.payloads == ()
     latent = request.latent_nchw[0]
     assert (latent[:2] == 9).all()

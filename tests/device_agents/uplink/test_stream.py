@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import grpc
+import numpy as np
 import pytest
 
 from isthmus.device_agents.uplink import stream
@@ -21,7 +22,7 @@ async def test_frames_go_over_one_stream_and_answers_come_back(scripted_server, 
         uplink.send(frame)
     await eventually(lambda: len(sink.answers) == 5)
     assert sink.answers == [(frame, "ok") for frame in range(5)]
-    assert [request.id for request in server.requests] == [f"run.{frame}" for frame in range(5)]
+    assert [request.id for request in server.requests] == [str(frame) for frame in range(5)]
     assert (server.streams, server.calls) == (1, 0)
     capability = sink.capabilities[0]
     assert (capability.server, capability.stream, capability.payload) == ("scripted 1", True, True)
@@ -61,7 +62,7 @@ async def test_a_frame_that_went_stale_in_the_queue_is_not_sent(scripted_server,
     for frame in range(4):
         uplink.send(frame)
     await eventually(lambda: len(sink.answers) == 2)
-    assert [request.id for request in server.requests] == ["run.1", "run.3"]
+    assert [request.id for request in server.requests] == ["1", "3"]
 
 
 async def test_the_agent_may_start_first(scripted_server, connect_uplink, eventually):
@@ -88,7 +89,7 @@ async def test_a_server_that_goes_and_comes_back_is_found_again(scripted_server,
     await eventually(lambda: len(sink.capabilities) == 2)
     uplink.send(1)
     await eventually(lambda: len(sink.answers) == 2)
-    assert [request.id for request in again.requests] == ["run.1"]
+    assert [request.id for request in again.requests] == ["1"]
 
 
 async def test_an_unknown_model_ends_it_with_one_line(scripted_server, connect_uplink):
@@ -172,8 +173,8 @@ async def test_foreign_and_repeated_ids_are_harmless(scripted_server, connect_up
         right = replies["right"](request)
         foreign, nonsense, endless = (replies["right"](request) for _ in range(3))
         foreign.infer_response.id = "another-run.0"
-        nonsense.infer_response.id = "run.-1"
-        endless.infer_response.id = "run." + "9" * 5_000  # more digits than int() takes
+        nonsense.infer_response.id = "-1"
+        endless.infer_response.id = "9" * 5_000  # more digits than int() takes
         return [foreign, nonsense, endless, right, right]
 
     server = await scripted_server(reply=confuse)
@@ -185,7 +186,7 @@ async def test_foreign_and_repeated_ids_are_harmless(scripted_server, connect_up
 
 
 @pytest.mark.parametrize("where", ["description", "answer"])
-async def test_bytes_that_are_no_message_end_it_with_one_line(connect_uplink, where):
+async def test_bytes_that_are_no_message_end_it_with_one_line(connect_uplink, eventually, where):
     garbage = b"\xff\xff\xff"
     metadata = oip.ServerMetadataResponse(name="other", extensions=EXTENSIONS).SerializeToString()
 
@@ -195,26 +196,122 @@ async def test_bytes_that_are_no_message_end_it_with_one_line(connect_uplink, wh
     async def describe_model(request, context):
         return oip.ModelMetadataResponse(name="tiny").SerializeToString()
 
-    async def answer(requests, context):
+    async def answer(request, context):
+        return garbage
+
+    async def answers(requests, context):
         async for _ in requests:
             yield garbage
 
     handlers = {
         "ServerMetadata": grpc.unary_unary_rpc_method_handler(describe_server),
         "ModelMetadata": grpc.unary_unary_rpc_method_handler(describe_model),
-        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(answer),
+        "ModelInfer": grpc.unary_unary_rpc_method_handler(answer),
+        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(answers),
     }
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    uplink, _, task = connect_uplink(f"127.0.0.1:{port}")
+    uplink, sink, task = connect_uplink(f"127.0.0.1:{port}")
     uplink.send(0)
     try:
+        if where == "answer":  # on the stream it may be another kind of stream; by itself it is nothing
+            await eventually(lambda: len(sink.capabilities) == 2)
+            uplink.send(1)
         with pytest.raises(PeerError, match="no message"):
             await asyncio.wait_for(task, 5)
     finally:
         await server.stop(None)
+
+
+async def _serve_oddly(name, stream):
+    """Start a server called `name` whose stream is `stream`, and which answers single calls well."""
+
+    async def describe_server(request, context):
+        return oip.ServerMetadataResponse(name=name, version="1", extensions=["model_stream_infer"])
+
+    async def describe_model(request, context):
+        return oip.ModelMetadataResponse(name="tiny")
+
+    async def call(request, context):
+        response = oip.ModelInferResponse(
+            model_name="tiny", id=request.id, raw_output_contents=[np.ones(3, "<f4").tobytes()]
+        )
+        response.outputs.add(name="logits", datatype="FP32", shape=[1, 3])
+        return response
+
+    def unary(method, request, response):
+        return grpc.unary_unary_rpc_method_handler(
+            method, request_deserializer=request.FromString, response_serializer=response.SerializeToString
+        )
+
+    handlers = {
+        "ServerMetadata": unary(describe_server, oip.ServerMetadataRequest, oip.ServerMetadataResponse),
+        "ModelMetadata": unary(describe_model, oip.ModelMetadataRequest, oip.ModelMetadataResponse),
+        "ModelInfer": unary(call, oip.ModelInferRequest, oip.ModelInferResponse),
+    }
+    if stream is not None:
+
+        async def answers(requests, context):
+            async for request in requests:
+                response = await call(request, context)
+                response.model_version = stream
+                yield response
+
+        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            answers,
+            request_deserializer=oip.ModelInferRequest.FromString,
+            response_serializer=oip.ModelInferResponse.SerializeToString,
+        )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    return server, f"127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize(
+    ("stream", "why"),
+    [
+        ("", "another kind than Triton's"),  # MLServer's bare answer, without a version and with one
+        ("v1", "another kind than Triton's"),
+        (None, "it has no stream"),
+    ],
+)
+async def test_a_stream_of_another_kind_is_left_for_single_calls(connect_uplink, eventually, stream, why):
+    server, address = await _serve_oddly("gateway", stream)
+    try:
+        uplink, sink, _ = connect_uplink(address, plain=True)
+        await eventually(lambda: sink.capabilities)
+        if stream is not None:  # else the first message is not waited for
+            uplink.send(0)
+        await eventually(lambda: len(sink.capabilities) == 2)
+        assert [capability.stream for capability in sink.capabilities] == [True, False]
+        assert why in sink.downs[0], sink.downs
+        for frame in range(1, 4):
+            uplink.send(frame)
+        await eventually(lambda: len(sink.answers) == 3)
+        assert sorted(sink.answers) == [(1, "ok"), (2, "ok"), (3, "ok")]
+        assert len(sink.downs) == 1
+    finally:
+        await server.stop(None)
+
+
+async def test_triton_streams_though_it_does_not_say_so(scripted_server, connect_uplink, eventually):
+    server = await scripted_server(extensions=("classification", "model_configuration"), name="triton")
+    uplink, sink, _ = connect_uplink(server.address, plain=True)
+    await eventually(lambda: sink.capabilities)
+    (capability,) = sink.capabilities
+    assert (capability.stream, capability.lean, capability.payload, capability.config) == (
+        True,
+        False,
+        False,
+        True,
+    )
+    uplink.send(0)
+    await eventually(lambda: sink.answers == [(0, "ok")])
+    assert (server.streams, server.calls) == (1, 0)
 
 
 async def test_a_server_that_hangs_is_given_up(scripted_server, connect_uplink, eventually, replies):
