@@ -28,7 +28,12 @@ Run = Callable[..., Any]
 _MODULE_PREFIX = "isthmus_benchmark_"
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command(name="bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def command(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="The benchmark: a file of benchmarks/ without its .py.")],
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file; - is standard output.")
@@ -37,7 +42,8 @@ def command(
         bool, typer.Option("--quick", help="Fewer rounds: to see that it runs, not to quote it.")
     ] = False,
     options: Annotated[
-        list[str] | None, typer.Option("--option", help="key=value for the benchmark; may be repeated.")
+        list[str] | None,
+        typer.Option("--option", help="key=value for the benchmark; --key value says the same."),
     ] = None,
 ) -> None:
     """Run one benchmark of benchmarks/ and store its figures.
@@ -48,8 +54,10 @@ def command(
     from isthmus.cli._host import read_host, read_versions
 
     folder = benchmark_folder()
+    name = name.replace("-", "_")
     run = load_benchmark(folder, name)
-    given = parse_options(options or []) | ({"quick": True} if quick else {})
+    pairs = [*(options or []), *pairs_of_flags(context.args)]
+    given = parse_options(pairs) | ({"quick": True} if quick else {})
     _check_options(run, name, given)
     to_stdout = json_file == Path("-")
     if json_file is not None and not to_stdout and not json_file.resolve().parent.is_dir():
@@ -62,7 +70,8 @@ def command(
         )
     started = time.perf_counter()
     console.print(f"running {name} …")  # no spinner: it would take time from what is measured
-    figures, ratios = check_result(run(**given), folder / f"{name}.py")
+    result = run(**given)
+    figures, ratios = check_result(result, folder / f"{name}.py")
     record = {
         "name": name,
         "command": canonical_command(name, given, json_file),
@@ -73,7 +82,9 @@ def command(
         "figures": figures,
         "ratios": ratios,
     }
-    if not to_stdout:
+    if not to_stdout and "text" in result:
+        out.print(result["text"], markup=False, soft_wrap=True)
+    elif not to_stdout:
         out.print(figure_table(f"{name}: figures ({_where(host)})", figures))
         out.print(figure_table(f"{name}: ratios", ratios))
     if json_file is not None:
@@ -139,6 +150,24 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             options[key] = text
     return options
+
+
+def pairs_of_flags(arguments: Sequence[str]) -> list[str]:
+    """Return `--key value` and `--key=value` as `key=value` pairs.
+
+    Raises:
+        InputError: If something is no flag, or a flag has no value.
+    """
+    pairs, pending = [], list(arguments)
+    while pending:
+        flag = pending.pop(0)
+        if not flag.startswith("--") or flag == "--":
+            raise InputError(f"{flag!r} is not an option of a benchmark; write --key value")
+        key, equals, value = flag[2:].partition("=")
+        if not equals and not pending:
+            raise InputError(f"--{key} has no value; write --{key} VALUE")
+        pairs.append(f"{key}={value if equals else pending.pop(0)}")
+    return pairs
 
 
 def canonical_command(name: str, options: Mapping[str, Any], json_file: Path | None) -> str:

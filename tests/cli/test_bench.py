@@ -229,3 +229,24 @@ def test_every_benchmark_of_this_checkout_can_be_loaded() -> None:
     assert names
     for name in names:
         assert callable(bench.load_benchmark(folder, name))
+
+
+def test_flags_of_a_benchmark_are_options_and_dashes_in_its_name_do_not_matter(bench_cli: Any) -> None:
+    code, out, _ = bench_cli("toy", "--rounds", "3", "--label=a b", "--json", "-")
+    assert code == 0
+    assert json.loads(out)["command"] == "isthmus bench toy --option rounds=3 --option 'label=a b' --json -"
+    assert bench.pairs_of_flags(["--a-b=1=2", "--c", "-3"]) == ["a-b=1=2", "c=-3"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--rounds"], "--rounds has no value"),
+        (["rounds=3"], "is not an option"),
+        (["--depth", "3"], "depth"),
+    ],
+)
+def test_flags_that_are_none_are_refused(bench_cli: Any, flags: list[str], message: str) -> None:
+    code, _, err = bench_cli("toy", *flags)
+    assert code == 3
+    assert message in " ".join(err.split())

@@ -1,0 +1,1 @@
+"""Parts of `rate_accuracy`: the tasks, the contenders, the curves and the picture."""

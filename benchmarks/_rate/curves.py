@@ -1,0 +1,183 @@
+"""Accuracy over bytes: the front of a method, Bjøntegaard's mean difference, and what chance explains.
+
+Pure arithmetic on numpy arrays; knows nothing of networks or codecs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+_CONFIDENCE = (2.5, 97.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Setting:
+    """One setting of one method, run over the images.
+
+    Attributes:
+        method: Whose curve it belongs to, e.g. "WebP".
+        setting: Which point of it, e.g. "quality 40".
+        sizes_n: int64 [n], bytes of each image's payload.
+        answers_n: int64 [n], the class answered for each image.
+        device_s: Median seconds that the device computes for one image, coding included.
+    """
+
+    method: str
+    setting: str
+    sizes_n: NDArray[np.int64]
+    answers_n: NDArray[np.int64]
+    device_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A figure with its 95 % interval over draws of images."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_figures(self, scale: float = 1.0, digits: int = 3) -> dict[str, float]:
+        """Return the three numbers times `scale`, rounded."""
+        return {
+            "value": round(scale * self.value, digits),
+            "low": round(scale * self.low, digits),
+            "high": round(scale * self.high, digits),
+        }
+
+
+def front(sizes: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the indices of the points that no other beats in both, by size: both then ascend strictly."""
+    kept: list[int] = []
+    best = -np.inf
+    for index in np.lexsort((-scores, sizes)):
+        if scores[index] > best:
+            kept.append(int(index))
+            best = scores[index]
+    return np.array(kept, dtype=np.int64)
+
+
+def mean_log_ratio(
+    ours: tuple[NDArray[np.float64], NDArray[np.float64]],
+    theirs: tuple[NDArray[np.float64], NDArray[np.float64]],
+    low: float,
+    high: float,
+) -> float | None:
+    """Return the mean of ln(our bytes / their bytes) at equal scores in [low, high], or None.
+
+    G. Bjøntegaard, "Calculation of average PSNR differences between RD-curves", VCEG-M33, 2001, with
+    monotone cubic pieces (Fritsch and Carlson) through the fronts instead of one polynomial, which would
+    swing between points. None where the curves share no stretch of [low, high].
+
+    Args:
+        ours: Sizes and scores of one method's settings.
+        theirs: Those of the other.
+        low: Least score compared.
+        high: Largest.
+    """
+    curves = [_log_size(*ours), _log_size(*theirs)]
+    if any(curve is None for curve in curves):
+        return None
+    reached = [curve for curve in curves if curve is not None]
+    low = max([low, *(float(curve.x[0]) for curve in reached)])
+    high = min([high, *(float(curve.x[-1]) for curve in reached)])
+    if high <= low:
+        return None
+    mine, other = (float(curve.integrate(low, high)) for curve in reached)
+    return (mine - other) / (high - low)
+
+
+def shared_stretch(
+    scores: Sequence[NDArray[np.float64]], low: float, high: float
+) -> tuple[float, float] | None:
+    """Return the part of [low, high] that every method's scores span, or None."""
+    low = max([low, *(float(values.min()) for values in scores)])
+    high = min([high, *(float(values.max()) for values in scores)])
+    return (low, high) if high > low else None
+
+
+def _log_size(sizes: NDArray[np.float64], scores: NDArray[np.float64]) -> PchipInterpolator | None:
+    kept = front(sizes, scores)
+    return PchipInterpolator(scores[kept], np.log(sizes[kept])) if len(kept) > 1 else None
+
+
+def least_bytes(sizes: NDArray[np.float64], scores: NDArray[np.float64], wanted: float) -> float | None:
+    """Return the bytes of the smallest setting, as measured, that scores at least `wanted`, or None."""
+    enough = sizes[scores >= wanted - 1e-9]
+    return float(enough.min()) if len(enough) else None
+
+
+class Images:
+    """The images all settings were run over: their truth, and the draws that say what chance explains.
+
+    Every figure is taken on the same draws of images (with replacement), so that differences are paired.
+    """
+
+    def __init__(self, truth_n: NDArray[np.int64], *, draws: int = 1000, seed: int = 0) -> None:
+        """Take the right answer per image, how many draws, and their seed."""
+        self.truth_n = truth_n
+        count = len(truth_n)
+        self.draws = np.random.default_rng(seed).integers(0, count, (draws, count))
+
+    def scores(self, setting: Setting) -> NDArray[np.float64]:
+        """Return the share of right answers on all images, then on every draw: [1 + draws]."""
+        right = (setting.answers_n == self.truth_n).astype(np.float64)
+        return np.concatenate([[right.mean()], right[self.draws].mean(axis=1)])
+
+    def sizes(self, setting: Setting) -> NDArray[np.float64]:
+        """Return mean bytes on all images, then on every draw: [1 + draws]."""
+        values = setting.sizes_n.astype(np.float64)
+        return np.concatenate([[values.mean()], values[self.draws].mean(axis=1)])
+
+    def difference(self, setting: Setting, base: Setting) -> Interval:
+        """Return the score of `setting` minus that of `base`, paired."""
+        return interval(self.scores(setting) - self.scores(base))
+
+    def bjontegaard(
+        self,
+        ours: Sequence[Setting],
+        theirs: Sequence[Setting],
+        teacher: Setting,
+        *,
+        below: tuple[float, float],
+    ) -> Interval | None:
+        """Return the mean rate difference, −0.67 for a third of the bytes, or None where nothing is shared.
+
+        Args:
+            ours: Settings of one method.
+            theirs: Of another, or of several as one envelope.
+            teacher: The uncut network, from whose score the stretch is counted.
+            below: Points below the teacher where the stretch begins and ends, e.g. (0.10, 0.01).
+        """
+        mine, other = self._table(ours), self._table(theirs)
+        base = self.scores(teacher)
+        ratios = []
+        for column in range(len(base)):
+            ratio = mean_log_ratio(
+                (mine[0][:, column], mine[1][:, column]),
+                (other[0][:, column], other[1][:, column]),
+                base[column] - below[0],
+                base[column] - below[1],
+            )
+            if ratio is None and column == 0:
+                return None
+            if ratio is not None:
+                ratios.append(np.expm1(ratio))
+        return interval(np.array(ratios))
+
+    def _table(self, settings: Sequence[Setting]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return sizes and scores, each [settings, 1 + draws]."""
+        return np.stack([self.sizes(one) for one in settings]), np.stack(
+            [self.scores(one) for one in settings]
+        )
+
+
+def interval(values: NDArray[np.float64]) -> Interval:
+    """Return the first of `values`, the figure itself, with the 95 % interval of the others, its draws."""
+    low, high = np.percentile(values[1:], _CONFIDENCE) if len(values) > 1 else (values[0], values[0])
+    return Interval(value=float(values[0]), low=float(low), high=float(high))

@@ -1,0 +1,73 @@
+"""The table of `rate_accuracy` as Markdown: the front of every method, then how ours compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def markdown(task: str, figures: Mapping[str, Any], ratios: Mapping[str, Any]) -> str:
+    """Return the tables of `figures` and `ratios`, as `rate_accuracy.run` makes them."""
+    lines = [f"# Accuracy against bytes: {task}", ""]
+    if figures["missing"] != "none":
+        lines += [f"Not trained here, hence missing: {', '.join(figures['missing'])}.", ""]
+    for part, compared in ratios.items():
+        table = figures[part]
+        uncut = table["uncut network"]
+        lines += [
+            f"## {table['images']} images: {part}",
+            "",
+            f"Uncut network: {uncut['accuracy_percent']:.1f} % in {uncut['device_ms']:.2f} ms on the device.",
+            "Each method's front; the points lost are paired over the same images, with 95 % intervals.",
+            "",
+            "| method | setting | bytes | accuracy % | points from uncut | agrees % | device ms |",
+            "|---|---|---|---|---|---|---|",
+            *_fronts(table),
+            "",
+        ]
+        for measure, shown in compared.items():
+            lines += _compared(measure, shown)
+    return "\n".join(lines)
+
+
+def _fronts(table: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for method, settings in table.items():
+        if method in ("images", "uncut network"):
+            continue
+        for setting, one in sorted(settings.items(), key=lambda item: item[1]["bytes_mean"]):
+            if not one["on_front"]:
+                continue
+            lost = one["points_from_uncut"]
+            rows.append(
+                f"| {method} | {setting} | {one['bytes_mean']:.0f} | {one['accuracy_percent']:.1f} | "
+                f"{lost['value']:+.1f} ({lost['low']:+.1f} to {lost['high']:+.1f}) | "
+                f"{one['agreement_percent']:.1f} | {one['device_ms']:.2f} |"
+            )
+    return rows
+
+
+def _compared(measure: str, shown: Mapping[str, Any]) -> list[str]:
+    ours = shown["bytes_at_1_point_ours"]
+    lines = [
+        f"By {measure}: ours needs {_bytes(ours)} for 1.0 point below the uncut network.",
+        "",
+        "| against | their bytes there | ours / theirs | Bjøntegaard rate % (95 %) | over |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in shown.items():
+        if not isinstance(row, Mapping):
+            continue
+        rate = row["bjontegaard_rate_percent"]
+        text = (
+            rate
+            if isinstance(rate, str)
+            else f"{rate['value']:.1f} ({rate['low']:.1f} to {rate['high']:.1f})"
+        )
+        there = _bytes(row["bytes_at_1_point"])
+        lines.append(f"| {name} | {there} | {row['ours_over_theirs']} | {text} | {row['stretch_percent']} |")
+    return [*lines, ""]
+
+
+def _bytes(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:.0f} bytes"

@@ -1,0 +1,189 @@
+"""Accuracy against bytes and against the device's time: our bottleneck, published ones, image codecs.
+
+Options:
+    task: cifar10-resnet56 or imagenette-mobilenetv2. Needed.
+    models: Folder of the trained bundles, by default runs/rate-accuracy/TASK: one folder a method, each a
+        bundle or a folder of bundles (`slim`, `bottlefit/c3`, `entropic/…`, `dedicated/…`). Methods that
+        are not there are listed as missing.
+    threads: ONNX Runtime threads.
+    table: Where the table goes as Markdown, and the picture beside it as .png; by default
+        benchmarks/results/rate_accuracy-TASK.md, "none" writes neither.
+
+Every method answers for the same images, so differences are paired: intervals are 95 % percentiles over 1,000
+draws of images, the same draws for all. `bytes` are whole payloads or files. A front keeps what no other
+setting of its method beats in both bytes and accuracy. "Bytes at 1 point" are those of the smallest setting,
+as measured, within 1.0 point of the uncut network; Bjøntegaard's rate difference is taken from 10 points to
+1 point below it, as far as both curves reach (the stretch is stated). `quick` takes 100 images and each third
+quality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _networks import ROOT
+from _rate.contenders import IMAGE_CODECS, UncutNetwork, bottleneck, image_codec, raw_features
+from _rate.curves import Images, Setting, front, least_bytes, shared_stretch
+from _rate.picture import draw
+from _rate.table import markdown
+from _rate.tasks import Part, Task, load_task
+
+from isthmus.runtime.bundle import Bundle, load_bundle
+from isthmus.runtime.errors import InputError
+
+OURS = "slim"
+# Folder: (method, codec). A published bottleneck is shown as published, and with our coder as well.
+_METHODS = {
+    OURS: ((OURS, "rans"),),
+    "bottlefit": (("BottleFit uint8", "raw"), ("BottleFit + rans", "rans")),
+    "entropic": (("Entropic Student", "rans"),),
+    "ensemble": (("ensemble encoders", "rans"),),
+    "dedicated": (("dedicated per width", "rans"),),
+}
+_LOSS = 0.01
+_STRETCH = (0.10, 0.01)
+_QUICK_IMAGES = 100
+
+
+def run(
+    *,
+    quick: bool = False,
+    task: str | None = None,
+    models: str | None = None,
+    threads: int = 1,
+    table: str | None = None,
+) -> dict[str, Any]:
+    """Return the table of one task, and how our bottleneck compares.
+
+    Raises:
+        InputError: If the task is unknown, the data is not here, or there is no bundle of ours.
+    """
+    if task is None:
+        raise InputError("rate_accuracy needs --task cifar10-resnet56 or --task imagenette-mobilenetv2")
+    loaded = load_task(task, limit=_QUICK_IMAGES if quick else None)
+    folder = Path(models) if models else ROOT / "runs" / "rate-accuracy" / task
+    bundles = {method: found for method in _METHODS if (found := _bundles(folder / method))}
+    if OURS not in bundles:
+        raise InputError(f"{folder / OURS}: no bundle there; train and export it, or give --models DIR")
+    file = None if table == "none" else Path(table or ROOT / f"benchmarks/results/rate_accuracy-{task}.md")
+    uncut = UncutNetwork(loaded, threads)
+    figures: dict[str, Any] = {"missing": [name for name in _METHODS if name not in bundles] or "none"}
+    ratios: dict[str, Any] = {}
+    for position, part in enumerate(loaded.parts):
+        teacher = uncut.setting(part)
+        methods = _run_methods(loaded, part, uncut, bundles, threads, every=3 if quick else 1)
+        figures[part.name] = _table(part, teacher, methods)
+        ratios[part.name] = _comparison(part, teacher, methods)
+        if position == 0 and file is not None:
+            title = f"{task}, {part.name} images"
+            draw(title, methods, teacher, Images(part.truth_n, draws=1), file.with_suffix(".png"))
+    text = markdown(task, figures, ratios)
+    if file is not None:
+        file.write_text(text + "\n", encoding="utf-8")
+    return {"figures": figures, "ratios": ratios, "text": text}
+
+
+def _bundles(folder: Path) -> list[Bundle]:
+    """Return the bundle at `folder`, or those in it."""
+    if (folder / "manifest.json").is_file():
+        return [load_bundle(folder)]
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [load_bundle(path) for path in inside if (path / "manifest.json").is_file()]
+
+
+def _run_methods(
+    task: Task,
+    part: Part,
+    uncut: UncutNetwork,
+    bundles: dict[str, list[Bundle]],
+    threads: int,
+    *,
+    every: int,
+) -> dict[str, list[Setting]]:
+    methods: dict[str, list[Setting]] = {}
+    for name, found in bundles.items():
+        for method, codec in _METHODS[name]:
+            methods[method] = [
+                setting
+                for bundle in found
+                for setting in bottleneck(method, bundle, part, codec=codec, threads=threads)
+            ]
+    for name in IMAGE_CODECS:
+        methods[name] = list(image_codec(name, part, uncut, every=every))
+    cut = bundles[OURS][0].manifest.provenance["cut"]
+    for setting in raw_features(task, part, cut, threads):
+        methods[setting.method] = [setting]
+    return methods
+
+
+def _table(part: Part, teacher: Setting, methods: dict[str, list[Setting]]) -> dict[str, Any]:
+    images = Images(part.truth_n)
+    agreed = Images(teacher.answers_n)
+    table: dict[str, Any] = {
+        "images": len(part.truth_n),
+        "uncut network": {
+            "accuracy_percent": round(100 * float(images.scores(teacher)[0]), 2),
+            "device_ms": round(1000 * teacher.device_s, 4),
+        },
+    }
+    for method, settings in methods.items():
+        sizes = np.array([images.sizes(one)[0] for one in settings])
+        scores = np.array([images.scores(one)[0] for one in settings])
+        kept = set(front(sizes, scores).tolist())
+        table[method] = {
+            one.setting: {
+                "bytes_mean": round(float(sizes[index]), 1),
+                "accuracy_percent": round(100 * float(scores[index]), 2),
+                "points_from_uncut": images.difference(one, teacher).as_figures(100, 2),
+                "agreement_percent": round(100 * float(agreed.scores(one)[0]), 2),
+                "device_ms": round(1000 * one.device_s, 4),
+                "on_front": index in kept,
+            }
+            for index, one in enumerate(settings)
+        }
+    return table
+
+
+def _comparison(part: Part, teacher: Setting, methods: dict[str, list[Setting]]) -> dict[str, Any]:
+    """Compare ours with every method and with the image codecs' envelope, on accuracy and on agreement."""
+    truths = {"accuracy": part.truth_n, "agreement": teacher.answers_n}
+    rivals = {name: settings for name, settings in methods.items() if name != OURS and len(settings) > 1}
+    rivals["image codecs (envelope)"] = [one for name in IMAGE_CODECS for one in methods[name]]
+    result: dict[str, Any] = {}
+    for measure, truth in truths.items():
+        images = Images(truth)
+        wanted = float(images.scores(teacher)[0]) - _LOSS
+        own = _least(images, methods[OURS], wanted)
+        shown: dict[str, Any] = {"bytes_at_1_point_ours": own if own is not None else "not reached"}
+        for name, settings in rivals.items():
+            other = _least(images, settings, wanted)
+            shown[name] = {
+                "bytes_at_1_point": other if other is not None else "not reached",
+                "ours_over_theirs": round(own / other, 3) if own and other else "not comparable",
+                "bjontegaard_rate_percent": _bjontegaard(images, methods[OURS], settings, teacher),
+                "stretch_percent": _stretch(images, methods[OURS], settings, teacher),
+            }
+        result[measure] = shown
+    return result
+
+
+def _least(images: Images, settings: Sequence[Setting], wanted: float) -> float | None:
+    sizes = np.array([images.sizes(one)[0] for one in settings])
+    scores = np.array([images.scores(one)[0] for one in settings])
+    found = least_bytes(sizes, scores, wanted)
+    return None if found is None else round(found, 1)
+
+
+def _bjontegaard(images: Images, ours: Sequence[Setting], theirs: Sequence[Setting], teacher: Setting) -> Any:
+    found = images.bjontegaard(ours, theirs, teacher, below=_STRETCH)
+    return "no stretch in common" if found is None else found.as_figures(100, 1)
+
+
+def _stretch(images: Images, ours: Sequence[Setting], theirs: Sequence[Setting], teacher: Setting) -> str:
+    base = float(images.scores(teacher)[0])
+    scores = [np.array([images.scores(one)[0] for one in settings]) for settings in (ours, theirs)]
+    found = shared_stretch(scores, base - _STRETCH[0], base - _STRETCH[1])
+    return "none" if found is None else f"{100 * found[0]:.1f} to {100 * found[1]:.1f}"

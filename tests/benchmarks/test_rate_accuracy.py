@@ -1,0 +1,98 @@
+"""The arithmetic of the rate–accuracy benchmark, on curves whose answers are known."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isthmus.cli.bench import benchmark_folder, load_benchmark
+
+
+@pytest.fixture(scope="module")
+def curves() -> ModuleType:
+    load_benchmark(benchmark_folder(), "rate_accuracy")
+    return sys.modules["_rate.curves"]
+
+
+def _setting(curves: ModuleType, method: str, right: int, size: int, count: int = 100) -> object:
+    """A setting that answers the first `right` of `count` images rightly, where the truth is always 0."""
+    answers = (np.arange(count) >= right).astype(np.int64)
+    sizes = np.full(count, size, dtype=np.int64)
+    return curves.Setting(method=method, setting=str(size), sizes_n=sizes, answers_n=answers, device_s=1e-3)
+
+
+def test_a_front_keeps_what_nothing_beats(curves):
+    sizes, scores = np.array([10.0, 20, 30, 30, 40]), np.array([0.5, 0.4, 0.7, 0.6, 0.7])
+    assert curves.front(sizes, scores).tolist() == [0, 2]
+
+
+def test_half_the_bytes_at_every_accuracy_is_minus_a_half(curves):
+    scores = np.array([0.80, 0.85, 0.90, 0.93])
+    theirs = np.array([100.0, 180, 300, 700])
+    ratio = curves.mean_log_ratio((theirs / 2, scores), (theirs, scores), 0.82, 0.92)
+    assert np.expm1(ratio) == pytest.approx(-0.5)
+
+
+def test_a_straight_line_in_the_logarithm_has_the_mean_of_its_ends(curves):
+    # Theirs is flat at 100 bytes per e-fold; ours starts equal and ends at a quarter: the mean log is half.
+    scores = np.array([0.8, 0.9])
+    ratio = curves.mean_log_ratio(
+        (np.array([100.0, 200]), scores), (np.array([100.0, 800]), scores), 0.8, 0.9
+    )
+    assert ratio == pytest.approx(np.log(0.25) / 2)
+
+
+def test_only_the_shared_stretch_is_compared(curves):
+    ours = (np.array([10.0, 20]), np.array([0.7, 0.8]))
+    theirs = (np.array([40.0, 80]), np.array([0.85, 0.9]))
+    assert curves.mean_log_ratio(ours, theirs, 0.6, 0.95) is None
+    assert curves.shared_stretch([ours[1], theirs[1]], 0.6, 0.95) is None
+    assert curves.shared_stretch([ours[1], np.array([0.75, 0.9])], 0.6, 0.95) == (0.75, 0.8)
+
+
+@given(st.integers(0, 10_000), st.floats(0.05, 20))
+@settings(max_examples=60, deadline=None)
+def test_the_difference_is_antisymmetric_and_scales(curves, seed, factor):
+    random = np.random.default_rng(seed)
+    curve = [(np.sort(random.uniform(10, 1000, 6)), np.sort(random.uniform(0.5, 0.95, 6))) for _ in range(2)]
+    there, back = (curves.mean_log_ratio(a, b, 0.6, 0.9) for a, b in (curve, curve[::-1]))
+    scaled = curves.mean_log_ratio((factor * curve[0][0], curve[0][1]), curve[1], 0.6, 0.9)
+    assert (there is None) == (back is None)
+    if there is not None:
+        assert there == pytest.approx(-back, abs=1e-9)
+        assert scaled == pytest.approx(there + np.log(factor), abs=1e-9)
+
+
+def test_bytes_at_a_score_are_those_of_a_measured_setting(curves):
+    sizes, scores = np.array([50.0, 100, 200]), np.array([0.8, 0.9, 0.95])
+    assert curves.least_bytes(sizes, scores, 0.9) == 100
+    assert curves.least_bytes(sizes, scores, 0.96) is None
+
+
+def test_differences_are_paired_over_the_same_draws(curves):
+    images = curves.Images(np.zeros(100, dtype=np.int64))
+    good, worse = _setting(curves, "a", 90, 10), _setting(curves, "b", 80, 10)
+    found = images.difference(worse, good)
+    assert found.value == pytest.approx(-0.10)
+    # Unpaired the interval would be about ±0.10 wide; ten images differ, paired it is about ±0.06.
+    assert -0.18 < found.low < -0.10 < found.high < -0.02
+    nothing = images.difference(good, good)
+    assert (nothing.low, nothing.high) == (0.0, 0.0)
+
+
+def test_the_rate_difference_of_settings_comes_with_its_interval(curves):
+    images = curves.Images(np.zeros(100, dtype=np.int64), draws=200)
+    rights, sizes = (80, 86, 90, 94), (100, 200, 300, 500)
+    theirs = [_setting(curves, "b", right, size) for right, size in zip(rights, sizes, strict=True)]
+    ours = [_setting(curves, "a", right, size // 4) for right, size in zip(rights, sizes, strict=True)]
+    teacher = _setting(curves, "uncut", 95, 0)
+    found = images.bjontegaard(ours, theirs, teacher, below=(0.10, 0.01))
+    assert found.value == pytest.approx(-0.75)
+    assert found.low == pytest.approx(-0.75)
+    assert found.high == pytest.approx(-0.75)
+    assert images.bjontegaard(ours[:1], theirs, teacher, below=(0.10, 0.01)) is None
