@@ -31,9 +31,9 @@ class SplitConfig:
         channels: Latent channels C.
         channel_counts: Prefix lengths offered as operating points, ascending; the last is `channels`.
         latent_height, latent_width: The latent's plane.
-        encoder_stages: One (channels at width 1, residual blocks) per stride-2 stage.
+        encoder_stages: One (channels at width 1, blocks) per stage, for families whose encoder is free.
         decoder_channels: Hidden channels of the decoder at the latent's resolution.
-        decoder_blocks: Residual blocks of the decoder per resolution.
+        decoder_blocks: Blocks of the decoder per resolution.
         exit_channels: Hidden channels of the early exit, 0 for none.
         tail_tuned: Whether the layers after the cut were trained along and differ from the teacher's.
         non_negative: Whether the features at the cut are the output of a ReLU.
@@ -109,6 +109,8 @@ class SplitConfig:
 
 
 def _tupled(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _tupled(item) for name, item in value.items()}
     return tuple(_tupled(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 

@@ -15,6 +15,9 @@ from torch import Tensor, fx, nn
 
 from isthmus.runtime.errors import PlanError
 
+# A class token, and a distillation token beside it.
+_MAX_CLASS_TOKENS = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutSite:
@@ -22,13 +25,15 @@ class CutSite:
 
     Attributes:
         name: Path of the outermost module whose output it is, e.g. `layer2.0`.
-        shape_chw: Its shape for one image.
+        shape_chw: Its shape for one image; of tokens, their length and the grid that they cover.
         aliases: Other module paths with the same output.
+        class_tokens: Of tokens [n, t, d], how many stand before those of the grid; None for a feature map.
     """
 
     name: str
     shape_chw: tuple[int, int, int]
     aliases: tuple[str, ...] = ()
+    class_tokens: int | None = None
 
 
 class _NamingTracer(fx.Tracer):
@@ -46,7 +51,7 @@ class _NamingTracer(fx.Tracer):
 
 
 def list_cuts(module: nn.Module, example_nchw: Tensor) -> list[CutSite]:
-    """Return the cuts of `module` at one feature map, in the order of execution.
+    """Return the cuts of `module` at one feature map or one sequence of tokens, in the order of execution.
 
     Args:
         module: The network; it is put into evaluation mode for the probe and restored.
@@ -59,11 +64,17 @@ def list_cuts(module: nn.Module, example_nchw: Tensor) -> list[CutSite]:
     shapes = _shapes(module, graph, example_nchw)
     found = []
     for node, names in sites.items():
-        shape = shapes.get(node)
-        if shape is not None and len(shape) == 4 and min(shape[1:]) > 0:
+        tensor = _tensor(shapes.get(node, ()), *example_nchw.shape[2:])
+        if tensor is not None:
             ordered = sorted(names, key=lambda name: (name.count("."), len(name)))
+            shape_chw, class_tokens = tensor
             found.append(
-                CutSite(name=ordered[0], shape_chw=(shape[1], shape[2], shape[3]), aliases=tuple(ordered[1:]))
+                CutSite(
+                    name=ordered[0],
+                    shape_chw=shape_chw,
+                    aliases=tuple(ordered[1:]),
+                    class_tokens=class_tokens,
+                )
             )
     return found
 
@@ -115,6 +126,23 @@ def later_levels(sites: Sequence[CutSite], cut: str) -> tuple[str, ...]:
 def no_such_cut(cut: str, fitting: Sequence[str]) -> PlanError:
     """Return the error for a `cut` that does not fit, with those that do."""
     return PlanError(f"cut {cut!r} does not fit this network; cuts that fit: {', '.join(fitting) or 'none'}")
+
+
+def _tensor(
+    shape: tuple[int, ...], height: int, width: int
+) -> tuple[tuple[int, int, int], int | None] | None:
+    """Return (shape_chw, class tokens) of a feature map or of tokens, or None if `shape` is neither's."""
+    if len(shape) == 4 and min(shape[1:]) > 0:
+        return (shape[1], shape[2], shape[3]), None
+    if len(shape) == 3:
+        _, tokens, length = shape
+        # Patches are squares: as many fit beside as below each other as the image's sides say.
+        for class_tokens in range(_MAX_CLASS_TOKENS + 1):
+            for rows in range(1, tokens - class_tokens + 1):
+                columns = (tokens - class_tokens) // rows
+                if rows * columns == tokens - class_tokens and rows * width == columns * height:
+                    return (length, rows, columns), class_tokens
+    return None
 
 
 def _sites(module: nn.Module) -> tuple[fx.Graph, dict[fx.Node, list[str]]]:

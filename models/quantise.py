@@ -99,19 +99,15 @@ class Quantise(nn.Module):
     """The exported end of a head: real latent → uint8 codes."""
 
     scale: Tensor
-    offset: Tensor
 
-    def __init__(self, scale: Tensor, zero_point: int = ZERO_POINT, offset: Tensor | None = None) -> None:
-        """Take the levels per unit, [channels], the byte of zero, and what is subtracted first."""
+    def __init__(self, scale: Tensor, zero_point: int = ZERO_POINT) -> None:
+        """Take the levels per unit, [channels], and the byte of zero."""
         super().__init__()
         self.zero_point = zero_point
         self.register_buffer("scale", scale.detach().clone()[:, None, None])
-        self.register_buffer("offset", None if offset is None else offset.detach().clone()[:, None, None])
 
     def forward(self, y_nchw: Tensor) -> Tensor:
         """Return codes uint8 [n, channels, h, w]."""
-        if self.offset is not None:
-            y_nchw = y_nchw - self.offset
         return (y_nchw * self.scale).round().add(self.zero_point).clamp(0, 255).to(torch.uint8)
 
 

@@ -13,13 +13,13 @@ StructureValue = str | int | float | bool | tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BottleneckSize:
-    """The size and kind of a bottleneck.
+    """The size and kind of a bottleneck. Families of a fixed structure take no notice of some of it.
 
     Attributes:
         family: Which kind of bottleneck, a key of `isthmus.models.families.FAMILIES`.
         channels: Latent channels.
         channel_counts: Prefixes offered as operating points; None for an eighth, a quarter, a half and all.
-        encoder: (channels at width 1, residual blocks) per stage of stride 2.
+        encoder: (channels at width 1, blocks) per stage, of stride 2 where `structure` has no strides.
         decoder_channels, decoder_blocks: Of the server's side.
         exit_channels: Of the early exit, 0 for none.
         widths: Compute fractions of the encoder.

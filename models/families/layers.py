@@ -14,21 +14,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.models.calibration import Calibrated
+from isthmus.models.families.plain import plain_conv
 
 
 class SlimConv2d(nn.Module):
-    """A convolution whose leading input and output channels are used, as the width says.
-
-    Padding keeps the plane (`kernel_size // 2`).
-    """
+    """A convolution whose leading input and output channels are used, as the width says."""
 
     def __init__(
-        self, in_channels: Sequence[int], out_channels: Sequence[int], kernel_size: int, stride: int = 1
+        self,
+        in_channels: Sequence[int],
+        out_channels: Sequence[int],
+        kernel_size: int,
+        stride: int = 1,
+        padding: int | None = None,
     ) -> None:
-        """Take the channels per width index; the largest counts size the weight."""
+        """Take the channels per width index; without `padding`, `kernel_size // 2`, which keeps the plane."""
         super().__init__()
         self.in_channels, self.out_channels = tuple(in_channels), tuple(out_channels)
         self.kernel_size, self.stride = kernel_size, stride
+        self.padding = kernel_size // 2 if padding is None else padding
         self.weight = nn.Parameter(
             torch.empty(max(self.out_channels), max(self.in_channels), kernel_size, kernel_size)
         )
@@ -40,11 +44,11 @@ class SlimConv2d(nn.Module):
 
     def forward(self, x_nchw: Tensor, width_index: int) -> Tensor:
         """Convolve with the weight of `width_index`."""
-        return F.conv2d(x_nchw, self.sliced(width_index), stride=self.stride, padding=self.kernel_size // 2)
+        return F.conv2d(x_nchw, self.sliced(width_index), stride=self.stride, padding=self.padding)
 
     def materialise(self, width_index: int, gain: Tensor, bias: Tensor) -> nn.Conv2d:
         """Return a plain convolution that also multiplies by `gain` [out] and adds `bias` [out]."""
-        return plain_conv(self.sliced(width_index), gain, bias, self.stride, self.kernel_size // 2)
+        return plain_conv(self.sliced(width_index), gain, bias, self.stride, self.padding)
 
 
 class SlimDepthwise2d(nn.Module):
@@ -144,17 +148,3 @@ class SlimBatchNorm2d(Calibrated):
         share, count = 1.0 / float(self.batches[width_index]), mean.numel()
         self.mean[width_index, :count].lerp_(mean, share)
         self.variance[width_index, :count].lerp_(variance, share)
-
-
-def plain_conv(
-    weight: Tensor, gain: Tensor, bias: Tensor, stride: int = 1, padding: int = 0, groups: int = 1
-) -> nn.Conv2d:
-    """Return a convolution by `weight` [out, in, k, k], times `gain` [out], plus `bias` [out]."""
-    scaled = weight.detach().double() * gain.detach().double()[:, None, None, None]
-    out_channels, in_channels, kernel_size, _ = scaled.shape
-    plain = nn.Conv2d(in_channels * groups, out_channels, kernel_size, stride, padding, groups=groups)
-    assert plain.bias is not None
-    with torch.no_grad():
-        plain.weight.copy_(scaled)
-        plain.bias.copy_(bias)
-    return plain.requires_grad_(False)

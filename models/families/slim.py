@@ -9,40 +9,32 @@ from torch import nn
 from isthmus.models.config import SplitConfig
 from isthmus.models.cutting import CutSite
 from isthmus.models.families.protocol import Layout
-from isthmus.models.families.slim_decoder import Decoder
+from isthmus.models.families.slim_decoder import Decoder, way_between
 from isthmus.models.families.slim_encoder import SlimEncoder
-from isthmus.models.quantise import LatentQuantiser
+from isthmus.models.families.slim_structure import SlimStructure, slim_structure
+from isthmus.models.families.structure import chosen, read_structure
+from isthmus.models.quantise import LatentQuantiser, Quantiser
 from isthmus.models.size import BottleneckSize
-from isthmus.runtime.errors import PlanError
 
 
 class SlimFamily:
-    """Strided stages of slimmable convolutions; a decoder of residual blocks and pixel shuffles."""
+    """Strided stages of slimmable convolutions; a decoder of blocks and pixel shuffles."""
 
     name = "slim"
 
     def fits(self, site: CutSite, shape_hwc: tuple[int, int, int], size: BottleneckSize) -> bool:
-        """Say whether a power of two leads from the latent's plane to the one at `site`."""
-        factor = 1 << len(size.encoder)
-        if shape_hwc[0] % factor or shape_hwc[1] % factor:
-            return False
-        height, width = shape_hwc[0] // factor, shape_hwc[1] // factor
-        ratios = {site.shape_chw[1] / height, site.shape_chw[2] / width} if height and width else set()
-        return len(ratios) == 1 and next(iter(ratios)) in {2.0**power for power in range(-6, 7)}
+        """Say whether the latent's plane leads to the one at `site`."""
+        structure = read_structure(SlimStructure, size.structure, self.name)
+        return site.class_tokens is None and reaches(site, shape_hwc, size, structure)
 
     def layout(self, site: CutSite, shape_hwc: tuple[int, int, int], size: BottleneckSize) -> Layout:
-        """Return the latent's plane, a halving per stage."""
-        factor = 1 << len(size.encoder)
-        return Layout(
-            channels=size.channels,
-            channel_counts=size.counts(),
-            widths=size.widths,
-            latent_height=shape_hwc[0] // factor,
-            latent_width=shape_hwc[1] // factor,
-            encoder_stages=size.encoder,
-            decoder_channels=size.decoder_channels,
-            decoder_blocks=size.decoder_blocks,
-        )
+        """Return what the bottleneck will be.
+
+        Raises:
+            PlanError: If a setting is unknown or makes no sense.
+        """
+        structure = read_structure(SlimStructure, size.structure, self.name)
+        return slim_layout(shape_hwc, size, structure)
 
     def encoder(self, config: SplitConfig) -> SlimEncoder:
         """Return the stages of `config.encoder_stages`, untrained.
@@ -50,16 +42,9 @@ class SlimFamily:
         Raises:
             PlanError: If they do not lead to the config's latent.
         """
-        factor = 1 << len(config.encoder_stages)
-        planes = ((config.input_height, config.latent_height), (config.input_width, config.latent_width))
-        if any(size != latent * factor for size, latent in planes):
-            raise PlanError(
-                f"input {config.input_height}x{config.input_width} does not divide into a latent of "
-                f"{config.latent_height}x{config.latent_width} by {len(config.encoder_stages)} stages"
-            )
-        return SlimEncoder(config)
+        return SlimEncoder(config, slim_structure(config))
 
-    def quantiser(self, config: SplitConfig) -> LatentQuantiser:
+    def quantiser(self, config: SplitConfig) -> Quantiser:
         """Return a quantiser with a learned scale per channel."""
         return LatentQuantiser(config.channels)
 
@@ -69,7 +54,7 @@ class SlimFamily:
         Raises:
             PlanError: If the cut's plane is out of its reach.
         """
-        return Decoder(config)
+        return Decoder(config, slim_structure(config))
 
     def materialise(self, encoder: nn.Module, width_index: int) -> nn.Module:
         """Return `encoder` at one width as plain convolutions.
@@ -83,3 +68,29 @@ class SlimFamily:
     def materialise_decoder(self, decoder: nn.Module) -> nn.Module:
         """Return a copy: the decoder is plain already."""
         return copy.deepcopy(decoder)
+
+
+def reaches(
+    site: CutSite, shape_hwc: tuple[int, int, int], size: BottleneckSize, structure: SlimStructure
+) -> bool:
+    """Say whether slimmable stages and the decoder lead to the plane at `site`."""
+    plane = structure.plane(shape_hwc[0], shape_hwc[1], size.encoder)
+    _, height, width = site.shape_chw
+    return plane is not None and way_between(plane, (height, width)) is not None
+
+
+def slim_layout(shape_hwc: tuple[int, int, int], size: BottleneckSize, structure: SlimStructure) -> Layout:
+    """Return the layout of a slimmable bottleneck of `size` on images that its strides fit."""
+    plane = structure.plane(shape_hwc[0], shape_hwc[1], size.encoder)
+    assert plane is not None
+    return Layout(
+        channels=size.channels,
+        channel_counts=size.counts(),
+        widths=size.widths,
+        latent_height=plane[0],
+        latent_width=plane[1],
+        encoder_stages=size.encoder,
+        decoder_channels=size.decoder_channels,
+        decoder_blocks=size.decoder_blocks,
+        structure=chosen(structure),
+    )

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from isthmus.models.config import SplitConfig
 from isthmus.runtime.errors import PlanError
 
 _Structure = TypeVar("_Structure")
@@ -26,3 +27,26 @@ def read_structure(kind: type[_Structure], values: Mapping[str, Any], family: st
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise PlanError(f"bottleneck {family!r}: {name} = {value!r} is no {wanted.__name__}")
     return kind(**values)
+
+
+def check_latent(config: SplitConfig, plane: tuple[int, int] | None) -> None:
+    """Refuse a config whose latent is not the `plane` that its encoder gives; None: it gives none.
+
+    Raises:
+        PlanError: If it is not.
+    """
+    if plane != (config.latent_height, config.latent_width):
+        found = "no latent" if plane is None else f"a latent of {plane[0]}x{plane[1]}"
+        raise PlanError(
+            f"images of {config.input_height}x{config.input_width} give {found} in bottleneck "
+            f"{config.family!r}, not one of {config.latent_height}x{config.latent_width}"
+        )
+
+
+def chosen(structure: Any) -> dict[str, Any]:
+    """Return the values of a structure that differ from its defaults, which never change."""
+    return {
+        field.name: getattr(structure, field.name)
+        for field in dataclasses.fields(structure)
+        if getattr(structure, field.name) != field.default
+    }

@@ -49,15 +49,16 @@ def test_a_cut_that_is_none_lists_those_a_decoder_reaches(make_config: Callable[
         make_config(cut="stage9")
 
 
-def test_an_image_that_the_stages_do_not_divide_is_refused() -> None:
-    with pytest.raises(PlanError, match="cut 'layer1' does not fit this network; cuts that fit: none"):
-        design(
-            "cifar-resnet20",
-            make_model("cifar-resnet20", 10, 3),
-            cut="layer1",
-            shape_hwc=(30, 30, 3),
-            labels=[str(index) for index in range(10)],
-        )
+def test_an_image_that_the_stages_do_not_divide_gets_a_latent_that_covers_it() -> None:
+    config = design(
+        "cifar-resnet20",
+        make_model("cifar-resnet20", 10, 3),
+        cut="layer1",
+        shape_hwc=(30, 30, 3),
+        labels=[str(index) for index in range(10)],
+    )
+    assert (config.latent_height, config.latent_width) == (8, 8)
+    assert config.cut_shape_chw == (16, 30, 30)
 
 
 def test_classes_must_agree(make_teacher: Callable[[], nn.Module]) -> None:

@@ -5,8 +5,9 @@ import torch
 
 from isthmus.models.config import SplitConfig
 from isthmus.models.families import FAMILIES
-from isthmus.models.families.slim_decoder import Decoder, plane_doublings
+from isthmus.models.families.slim_decoder import Decoder, way_to_cut
 from isthmus.models.families.slim_encoder import SlimEncoder
+from isthmus.models.families.slim_structure import SlimStructure
 from isthmus.models.network import SplitNetwork
 from isthmus.runtime.errors import GateError, PlanError
 
@@ -18,7 +19,7 @@ def test_every_width_emits_all_channels(calibrated: SplitNetwork) -> None:
 
 
 def test_narrower_encoders_compute_less(make_config: Callable[..., SplitConfig]) -> None:
-    encoder = SlimEncoder(make_config(encoder=((32, 1), (32, 1))))
+    encoder = SlimEncoder(make_config(encoder=((32, 1), (32, 1))), SlimStructure())
     sizes = [
         sum(weight.sliced(index).numel() for weight in encoder.modules() if hasattr(weight, "sliced"))
         for index in range(4)
@@ -57,8 +58,8 @@ def test_the_decoder_reaches_every_plane(
     make_config: Callable[..., SplitConfig], cut: str, doublings: int, shape: tuple[int, int, int]
 ) -> None:
     config = make_config(cut=cut)
-    assert plane_doublings(config) == doublings
-    features = Decoder(config)(torch.randn(2, 8, 4, 4))
+    assert way_to_cut(config) == (doublings, True)
+    features = Decoder(config, SlimStructure())(torch.randn(2, 8, 4, 4))
     assert features.shape == (2, *shape)
     assert features.min() >= 0  # every stage ends in a ReLU
 
@@ -66,17 +67,17 @@ def test_the_decoder_reaches_every_plane(
 def test_a_signed_cut_gets_signed_features(make_config: Callable[..., SplitConfig]) -> None:
     config = make_config(cut="stage2.1")  # after BatchNorm, before ReLU
     assert not config.non_negative
-    assert Decoder(config)(torch.randn(2, 8, 4, 4)).min() < 0
+    assert Decoder(config, SlimStructure())(torch.randn(2, 8, 4, 4)).min() < 0
 
 
 def test_a_plane_out_of_reach_is_refused(make_config: Callable[..., SplitConfig]) -> None:
     config = make_config()
-    values = {**config.to_dict(), "cut_shape_chw": (32, 3, 3)}
-    with pytest.raises(PlanError, match="'stage2' is 3x3: no power of two"):
-        plane_doublings(SplitConfig.from_dict(values))
+    values = {**config.to_dict(), "cut_shape_chw": (32, 4, 16)}
+    with pytest.raises(PlanError, match="'stage2' is 4x16: out of reach from a latent of 4x4"):
+        way_to_cut(SplitConfig.from_dict(values))
 
 
 def test_a_latent_that_the_stages_do_not_give_is_refused(make_config: Callable[..., SplitConfig]) -> None:
     values = {**make_config().to_dict(), "input_height": 18}
-    with pytest.raises(PlanError, match="input 18x16 does not divide"):
+    with pytest.raises(PlanError, match="images of 18x16 give a latent of 5x4"):
         FAMILIES["slim"].encoder(SplitConfig.from_dict(values))
