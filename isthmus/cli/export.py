@@ -1,4 +1,4 @@
-"""`isthmus export`: a checkpoint in, a bundle that both ends load out."""
+"""`isthmus export`: a checkpoint in, a bundle out that both ends load; other servers' files besides."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.cli._export_servers import (
+    MaxBatchFlag,
+    MlserverFlag,
+    ServerFiles,
+    TritonBackendFlag,
+    TritonFlag,
+    export_for_servers,
+    is_bundle,
+    print_servers,
+)
 from isthmus.runtime.datasets import SPEC_HELP
 
 if TYPE_CHECKING:
@@ -20,14 +30,19 @@ _OPTIMISM = 0.04
 
 def command(
     checkpoint: Annotated[
-        Path, typer.Argument(help="Checkpoint of 'isthmus train', or its --out directory.")
+        Path,
+        typer.Argument(
+            help="Checkpoint of 'isthmus train', or its --out directory. With --triton or --mlserver also a "
+            "bundle, which is left as it is."
+        ),
     ],
     out_dir: Annotated[
-        Path, typer.Option("--out", help="Directory of the bundle; a bundle there is replaced.")
-    ],
+        Path | None, typer.Option("--out", help="Directory of the bundle; a bundle there is replaced.")
+    ] = None,
     dataset: Annotated[
-        str, typer.Option(help=f"The images it was trained on ({SPEC_HELP}); needed whole, as for training.")
-    ],
+        str | None,
+        typer.Option(help=f"The images it was trained on ({SPEC_HELP}); needed whole, as for training."),
+    ] = None,
     test: Annotated[
         str | None, typer.Option(help="Images whose accuracy is noted; nothing is chosen or fitted by them.")
     ] = None,
@@ -50,6 +65,10 @@ def command(
         bool, typer.Option("--local", help="Carry the uncut network too, for the device.")
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads per network when timing heads.")] = 1,
+    triton: TritonFlag = None,
+    mlserver: MlserverFlag = None,
+    triton_backend: TritonBackendFlag = "onnxruntime",
+    max_batch: MaxBatchFlag = 32,
     as_json: JsonFlag = False,
 ) -> None:
     """Export a trained bottleneck as a bundle: ONNX files, frequency tables, measured points, golden vectors.
@@ -57,7 +76,24 @@ def command(
     Every exported file is compared with the torch module it comes from. The frequency tables are fitted on
     training images, the utilities that policies read are measured on images held out of training; 'isthmus
     eval' gives the accuracy on test images.
+
+    The tail alone may be served by Triton or MLServer: --triton and --mlserver write what they need, of the
+    bundle just made or of an older one. Agents send them plain latents.
     """
+    from isthmus.runtime.errors import InputError
+
+    files = ServerFiles(triton=triton, mlserver=mlserver, triton_backend=triton_backend, max_batch=max_batch)
+    if is_bundle(checkpoint):
+        if not files.wanted:
+            raise InputError(
+                f"{checkpoint} is a bundle: say --triton DIR or --mlserver DIR, or give a checkpoint"
+            )
+        export_for_servers(checkpoint, files, as_json=as_json)
+        return
+    if out_dir is None or dataset is None:
+        raise InputError(
+            f"{checkpoint}: a checkpoint is exported with --out DIR and --dataset SPEC; give both"
+        )
     from isthmus.models.checkpoint import CHECKPOINT_NAME, load_checkpoint, read_checkpoint
     from isthmus.models.export import export_bundle
     from isthmus.runtime.datasets import ImageSet, load_dataset
@@ -93,10 +129,12 @@ def command(
     note = optimism(bundle)
     if note is not None:
         console.print(f"note: {note}", soft_wrap=True)
+    written = files.write(bundle)
     if as_json:
-        print_json(summary(bundle, seconds))
+        print_json({**summary(bundle, seconds), "servers": written})
     else:
         _print(bundle, seconds)
+        print_servers(written)
 
 
 def _plan_reason(plan: Path, cut: str) -> str:
