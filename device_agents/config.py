@@ -5,7 +5,6 @@ Decides what a valid value is. How settings are written, and where they are read
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from isthmus.device_agents.bank import ProviderChoice
 from isthmus.device_agents.settings import converted, read_layers
 from isthmus.runtime.errors import InputError
+from isthmus.runtime.wire.tls import ClientSecurity, check_address
 
 _LONGEST_QUEUE = 100_000
 
@@ -46,6 +46,9 @@ class AgentConfig:
         threads: ONNX Runtime threads per session.
         provider: ONNX Runtime execution provider.
         insecure: Speak plain text to a server that is not this host.
+        authority: PEM file of the authority that vouches for servers; None: those this system trusts.
+        certificate, key: This device's PEM files, for servers that ask for them.
+        token_file: File with this device's bearer token, for servers that ask for one.
         connect_timeout_s: Seconds one attempt to reach a server may take.
         retry_cap_s: No pause between attempts has a ceiling beyond it.
         thermal: Whether the device's temperature is read: "auto" (where there is a sensor) or "off".
@@ -75,6 +78,10 @@ class AgentConfig:
     threads: int = 1
     provider: ProviderChoice = "auto"
     insecure: bool = False
+    authority: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    token_file: Path | None = None
     connect_timeout_s: float = 5.0
     retry_cap_s: float = 1.5
     thermal: str = "auto"
@@ -107,16 +114,23 @@ class AgentConfig:
         """Frames that may wait in queue mode; None: the newest wins."""
         return _queue_limit(self.queue)
 
+    @property
+    def security(self) -> ClientSecurity:
+        """How this agent speaks to servers."""
+        return ClientSecurity(
+            authority=self.authority,
+            certificate=self.certificate,
+            key=self.key,
+            token_file=self.token_file,
+            insecure=self.insecure,
+        )
+
     def _check_servers(self) -> None:
         for server in self.servers:
-            host = _host_of(server)
+            check_address(server)
             if self.servers.count(server) > 1:
                 raise InputError(f"servers: {server} is listed twice; name each server once")
-            if not self.insecure and not _is_loopback(host):
-                raise InputError(
-                    f"server {server}: not this host, and without TLS (not in this version) features cross "
-                    "the network in plain text; give --insecure to accept that"
-                )
+            self.security.check(server)
 
 
 def read_config(
@@ -143,17 +157,3 @@ def _queue_limit(queue: str) -> int | None:
     if mode != "fifo" or not limit.isdecimal() or not 1 <= int(limit[:9]) <= _LONGEST_QUEUE:
         raise InputError(f"queue {queue!r}: give newest, or fifo:N with N from 1 to {_LONGEST_QUEUE}")
     return int(limit)
-
-
-def _host_of(server: str) -> str:
-    host, colon, port = server.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
-        raise InputError(f"server {server!r}: give HOST:PORT, for example 127.0.0.1:8001")
-    return host.strip("[]")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

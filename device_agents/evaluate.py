@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +20,8 @@ from isthmus.device_agents.uplink.inquiry import Inquiry
 from isthmus.runtime.bundle import TABLES, Bundle, Manifest, OperatingPoint
 from isthmus.runtime.codecs import FrequencyTables, encode_payload
 from isthmus.runtime.datasets import ImageSet, load_dataset
-from isthmus.runtime.wire import CHANNEL_OPTIONS, InferenceStub
+from isthmus.runtime.wire import InferenceStub
+from isthmus.runtime.wire.tls import DEFAULT_SECURITY, ClientSecurity
 
 _Z_95 = 1.959964
 
@@ -123,6 +123,7 @@ async def evaluate(
     server: str,
     model: str | None = None,
     codec: str = "rans",
+    security: ClientSecurity = DEFAULT_SECURITY,
     threads: int = 1,
     progress: Callable[[str, float], None] | None = None,
 ) -> Evaluation:
@@ -135,6 +136,7 @@ async def evaluate(
         model: Name of the model there; None: the bundle's.
         codec: How latents are encoded; a server that takes plain latents only gets those, the bytes stay
             the codec's.
+        security: How the server is spoken to.
         threads: ONNX Runtime threads per head.
         progress: Called with what is being done and the share that is done.
 
@@ -142,6 +144,7 @@ async def evaluate(
         InputError: If the images do not fit the bundle.
         NetworkError: If the server cannot be reached or lacks the model.
         PeerError: If it hosts another model, refuses a frame or answers nonsense.
+        AccessError: If TLS or authentication fails.
     """
     manifest = bundle.manifest
     images.check_fits((manifest.input.height, manifest.input.width, manifest.input.channels), manifest.labels)
@@ -154,8 +157,10 @@ async def evaluate(
         local = np.array([bank.local(image)[0] for image in images.images])
     points: list[PointScore] = []
     exits: list[Share] = []
-    async with grpc.aio.insecure_channel(server, options=CHANNEL_OPTIONS) as channel:
-        inquiry = Inquiry(InferenceStub(channel), server, model or manifest.name, manifest)
+    security.check(server)
+    async with security.channel(server) as channel:
+        stub = InferenceStub(channel, security.metadata(server))
+        inquiry = Inquiry(stub, server, model or manifest.name, manifest, security)
         await inquiry.connect()
         for width_index in range(len(manifest.widths)):
             latents, head_s = _run_head(bank, width_index, images.images)

@@ -24,6 +24,8 @@ else:
 
 _PREFIX = "ISTHMUS_AGENT_"
 
+_SECURITY_FILES = ("authority", "certificate", "key", "token_file")
+
 # Every setting with its default, as a user would write it; None: unset.
 DEFAULTS: Mapping[str, str | None] = {
     "bundle": None,
@@ -47,6 +49,10 @@ DEFAULTS: Mapping[str, str | None] = {
     "threads": "1",
     "provider": "auto",
     "insecure": "false",
+    "authority": None,
+    "certificate": None,
+    "key": None,
+    "token_file": None,
     "connect_timeout": "5s",
     "retry_cap": "1.5s",
     "thermal": "auto",
@@ -116,6 +122,7 @@ def converted(settings: Mapping[str, Any]) -> dict[str, Any]:
         "threads": _number("threads", settings["threads"], int),
         "provider": settings["provider"],
         "insecure": _flag("insecure", settings["insecure"]),
+        **{name: _optional(name, settings[name], _path) for name in _SECURITY_FILES},
         "connect_timeout_s": parse_duration_s(str(settings["connect_timeout"])),
         "retry_cap_s": parse_duration_s(str(settings["retry_cap"])),
     }

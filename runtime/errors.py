@@ -15,6 +15,9 @@ IsthmusError
 │   ├── BusyError             its queue is full; another attempt may succeed
 │   ├── DrainingError         it is starting or stopping; another server may take it
 │   └── BackendError          the tail failed on it
+├── AccessError (8)           TLS or authentication: one end does not accept the other
+│   ├── UnauthenticatedError  a client does not prove who it is
+│   └── ForbiddenError        a client may not do what it asks for
 ├── MissingExtraError (6)     a feature whose optional dependency is not installed
 └── GateError (7)             a check that refuses a result: parity, accuracy, a NaN in training
 ```
@@ -86,7 +89,13 @@ class UnknownModelError(ServiceError):
 
 
 class BusyError(ServiceError):
-    """The server's queue is full; another attempt may succeed."""
+    """The server has no room; another attempt may succeed.
+
+    Attributes:
+        retry_after_s: Seconds to wait before it, as the client is told.
+    """
+
+    retry_after_s: ClassVar[float] = 0.1
 
 
 class DrainingError(ServiceError):
@@ -95,6 +104,20 @@ class DrainingError(ServiceError):
 
 class BackendError(ServiceError):
     """The tail failed on a batch."""
+
+
+class AccessError(IsthmusError):
+    """TLS or authentication failed: one end does not accept the other, and trying again does not help."""
+
+    exit_code = 8
+
+
+class UnauthenticatedError(AccessError):
+    """A client does not prove who it is."""
+
+
+class ForbiddenError(AccessError):
+    """A client is known, and may not do what it asks for."""
 
 
 class MissingExtraError(IsthmusError):

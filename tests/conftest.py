@@ -61,3 +61,16 @@ def write_synthetic_run(synthetic_run_module: ModuleType) -> Callable[..., Any]:
 def synthetic_run(write_synthetic_run: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return a made-up run with an outage: `folder`, `frames`, `outcomes`. The session shares it."""
     return write_synthetic_run(tmp_path_factory.mktemp("synthetic") / "run", deadline_s=0.09)
+
+
+@pytest.fixture(scope="session")
+def pki_module() -> ModuleType:
+    """Return the module `tests/pki.py`; skips where the extra `certs` is not installed."""
+    pytest.importorskip("cryptography", reason="needs the extra 'certs'")
+    return _sibling("pki")
+
+
+@pytest.fixture
+def pki(pki_module: ModuleType, tmp_path: Path) -> Any:
+    """Return a private authority of this test alone."""
+    return pki_module.Pki(tmp_path / "pki")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from isthmus.runtime.wire.certificate import Certificate, now_utc
+
 Level = Literal["ok", "warn", "fail"]
 
 
@@ -38,3 +40,12 @@ def warn(name: str, text: str, remedy: str) -> Finding:
 def fail(name: str, text: str, remedy: str) -> Finding:
     """Return a finding with which the agent would not do its work."""
     return Finding(name=name, level="fail", text=text, remedy=remedy)
+
+
+def dates_of(name: str, certificate: Certificate, remedy: str) -> Finding:
+    """Return the finding on a certificate's dates; `remedy` is what to do when they end."""
+    now = now_utc()
+    trouble = certificate.trouble(now)
+    if not trouble:
+        return ok(name, f"valid until {certificate.not_after:%Y-%m-%d %H:%M} UTC")
+    return warn(name, trouble, remedy) if certificate.is_valid(now) else fail(name, trouble, remedy)

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timezone
 
 import grpc
 import grpc.aio
 
-from isthmus.device_agents.doctor.certificate import expiry_of, peer_certificate
-from isthmus.device_agents.doctor.finding import Finding, fail, ok, warn
+from isthmus.device_agents.doctor.finding import Finding, dates_of, fail, ok, warn
 from isthmus.device_agents.operation.link_test import LinkReport, measure_link
-from isthmus.device_agents.uplink.peer import ask_capability, check_model, error_text, is_ready, refusal
+from isthmus.device_agents.uplink.peer import ask_capability, check_model, error_text, is_ready
+from isthmus.device_agents.uplink.trust import why_refused
 from isthmus.runtime.bundle import Manifest
-from isthmus.runtime.errors import IsthmusError, PeerError
+from isthmus.runtime.errors import IsthmusError
 from isthmus.runtime.units import format_duration, format_rate
-from isthmus.runtime.wire import CHANNEL_OPTIONS, InferenceStub
+from isthmus.runtime.wire import InferenceStub
+from isthmus.runtime.wire.certificate import parse_der, peer_certificate
+from isthmus.runtime.wire.tls import DEFAULT_SECURITY, ClientSecurity, host_of
 
 # The doctor's link test: enough for an estimate, little on a metered link.
 _TEST_BYTES, _TEST_S = 200_000, 5.0
-_EXPIRES_SOON_DAYS = 14
 
 
 async def examine_server(
-    server: str, *, model: str, manifest: Manifest | None, deadline_s: float, timeout_s: float
+    server: str,
+    *,
+    model: str,
+    manifest: Manifest | None,
+    deadline_s: float,
+    timeout_s: float,
+    security: ClientSecurity = DEFAULT_SECURITY,
 ) -> list[Finding]:
     """Return what there is to say of `server` (HOST:PORT).
 
@@ -33,10 +39,11 @@ async def examine_server(
         manifest: Of the bundle that must match; None: not known.
         deadline_s: Within which frames are to be answered.
         timeout_s: Of each question.
+        security: How it is spoken to.
     """
     name = f"server {server}"
-    async with grpc.aio.insecure_channel(server, options=CHANNEL_OPTIONS) as channel:
-        stub = InferenceStub(channel)
+    async with security.channel(server) as channel:
+        stub = InferenceStub(channel, security.metadata(server))
         try:
             capability = await ask_capability(stub, model, timeout_s=timeout_s)
             if manifest is not None:
@@ -54,29 +61,28 @@ async def examine_server(
                         "is there; whether it hosts the model is not known",
                         "name a bundle, or give --model",
                     ),
-                    await _examine_link(server, model, deadline_s),
+                    await _examine_link(server, model, deadline_s, security),
                 ]
-            return [await _refused(name, server, model, error)]
+            return [await _refused(name, server, model, security, error)]
     form = "payloads" if capability.payload else "plain latents"
     way = "over a stream" if capability.stream else "one call a frame"
     told = f"{capability.server}: model '{model}', {form} {way}"
     found = ok(name, told) if ready else fail(name, f"{told}; not ready", "wait for it, or see its log")
-    return [found, await _examine_link(server, model, deadline_s)]
+    link = await _examine_link(server, model, deadline_s, security)
+    return [found, await _certificate(server), link] if security.is_secure(server) else [found, link]
 
 
-async def _refused(name: str, server: str, model: str, error: grpc.aio.AioRpcError | IsthmusError) -> Finding:
-    deliberate = refusal(error, server=server, model=model)
+async def _refused(
+    name: str,
+    server: str,
+    model: str,
+    security: ClientSecurity,
+    error: grpc.aio.AioRpcError | IsthmusError,
+) -> Finding:
+    deliberate = await why_refused(error, server=server, model=model, security=security)
     if deliberate is not None:
-        text, _, remedy = str(deliberate).rpartition("; ")
+        text, _, remedy = str(deliberate).removeprefix(f"server {server}: ").rpartition("; ")
         return fail(name, text or str(deliberate), remedy or "serve the same bundle there")
-    host, _, port = server.rpartition(":")
-    certificate = await asyncio.to_thread(peer_certificate, host.strip("[]"), int(port))
-    if certificate is not None:
-        return fail(
-            name,
-            f"speaks TLS ({_validity(certificate)}), this version plain text alone",
-            "end TLS in a proxy or tunnel on this device, or serve plain text on a network you trust",
-        )
     return fail(
         name,
         f"cannot be reached ({error_text(error)})",
@@ -84,20 +90,21 @@ async def _refused(name: str, server: str, model: str, error: grpc.aio.AioRpcErr
     )
 
 
-def _validity(certificate: bytes) -> str:
-    try:
-        left = expiry_of(certificate) - datetime.now(timezone.utc)
-    except PeerError as error:
-        return str(error)
-    if left.days < 0:
-        return f"certificate expired {-left.days} days ago"
-    return f"certificate expires in {left.days} days{', soon' if left.days < _EXPIRES_SOON_DAYS else ''}"
+async def _certificate(server: str) -> Finding:
+    name = f"certificate of {server}"
+    host, port = host_of(server), int(server.rpartition(":")[2])
+    shown = await asyncio.to_thread(peer_certificate, host, port)
+    if shown is None:
+        return warn(name, "was not shown a second time", "see the server's log")
+    return dates_of(name, parse_der(shown), "renew it there, before agents are turned away")
 
 
-async def _examine_link(server: str, model: str, deadline_s: float) -> Finding:
+async def _examine_link(server: str, model: str, deadline_s: float, security: ClientSecurity) -> Finding:
     name = f"link to {server}"
     try:
-        report = await measure_link(server, model=model, most_bytes=_TEST_BYTES, longest_s=_TEST_S)
+        report = await measure_link(
+            server, model=model, most_bytes=_TEST_BYTES, longest_s=_TEST_S, security=security
+        )
     except IsthmusError as error:
         text, _, remedy = str(error).rpartition("; ")
         return fail(name, text, remedy)

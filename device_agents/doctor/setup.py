@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 
 from isthmus.device_agents.config import AgentConfig
-from isthmus.device_agents.doctor.finding import Finding, fail, ok, warn
+from isthmus.device_agents.doctor.finding import Finding, dates_of, fail, ok, warn
 from isthmus.device_agents.sources import open_source
 from isthmus.runtime.bundle import Bundle, load_bundle
 from isthmus.runtime.errors import IsthmusError
 from isthmus.runtime.units import format_bytes
+from isthmus.runtime.wire.certificate import read_certificate
 
 # An event line of a frame, measured on logs of runs; a result line is longer.
 _EVENT_BYTES, _RESULT_BYTES = 450, 700
@@ -36,6 +37,11 @@ def examine_setup(config: AgentConfig) -> tuple[list[Finding], Bundle | None]:
             text = f"{config.bundle}: '{bundle.manifest.name}', {len(bundle.manifest.widths)} widths"
             findings.append(ok("bundle", text))
             findings.append(_source(config.source, bundle))
+    for name in ("certificate", "authority"):
+        pem = getattr(config, name)
+        if pem is not None:
+            remedy = f"renew it with 'isthmus certs', and give this device the new {pem.name}"
+            findings.append(dates_of(f"{name} {pem}", read_certificate(pem), remedy))
     results = config.results
     files = {
         "event log": (config.events, _EVENT_BYTES),

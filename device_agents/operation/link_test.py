@@ -21,9 +21,11 @@ import grpc.aio
 import numpy as np
 
 from isthmus.device_agents.uplink.peer import error_text
+from isthmus.device_agents.uplink.trust import why_refused
 from isthmus.runtime.errors import InputError, NetworkError
-from isthmus.runtime.wire import CHANNEL_OPTIONS, InferenceStub, latent_request, parse_answer
+from isthmus.runtime.wire import InferenceStub, latent_request, parse_answer
 from isthmus.runtime.wire import oip_pb2 as oip
+from isthmus.runtime.wire.tls import DEFAULT_SECURITY, ClientSecurity
 
 LARGEST_BYTES, LONGEST_S = 16_000_000, 60.0
 _ROUND_TRIPS = 20
@@ -64,7 +66,12 @@ class LinkReport:
 
 
 async def measure_link(
-    server: str, *, model: str = "", most_bytes: int = 1_000_000, longest_s: float = 10.0
+    server: str,
+    *,
+    model: str = "",
+    most_bytes: int = 1_000_000,
+    longest_s: float = 10.0,
+    security: ClientSecurity = DEFAULT_SECURITY,
 ) -> LinkReport:
     """Return what the way to `server` is like.
 
@@ -73,10 +80,12 @@ async def measure_link(
         model: A model it has; without one every message of the trains is refused, which times them as well.
         most_bytes: What the trains may take at most, up to 16 MB.
         longest_s: Seconds the test may take about, up to 60.
+        security: How the server is spoken to.
 
     Raises:
         InputError: If a bound is beyond what this test may do.
         NetworkError: If the server cannot be reached.
+        AccessError: If TLS or authentication fails.
     """
     if not 10_000 <= most_bytes <= LARGEST_BYTES or not 1.0 <= longest_s <= LONGEST_S:
         raise InputError(
@@ -84,9 +93,9 @@ async def measure_link(
             f"1 to {LONGEST_S:g} s; it is a probe, no load generator"
         )
     begun_s = time.monotonic()
-    async with grpc.aio.insecure_channel(server, options=CHANNEL_OPTIONS) as channel:
-        stub = InferenceStub(channel)
-        rtt_s = await _round_trips(stub, server, until_s=begun_s + longest_s / 2)
+    async with security.channel(server) as channel:
+        stub = InferenceStub(channel, security.metadata(server))
+        rtt_s = await _round_trips(stub, server, security, until_s=begun_s + longest_s / 2)
         trains = _Trains(stub, await _latent_shape(stub, model), model)
         await trains.run(most_bytes=most_bytes, until_s=begun_s + longest_s)
     return LinkReport(
@@ -124,7 +133,9 @@ def next_train(rate: float | None, most_bytes: int) -> tuple[int, int]:
     return min(_LONGEST_TRAIN, max(_SHORTEST_TRAIN, int(rate * _TRAIN_S / message))), message
 
 
-async def _round_trips(stub: InferenceStub, server: str, *, until_s: float) -> list[float]:
+async def _round_trips(
+    stub: InferenceStub, server: str, security: ClientSecurity, *, until_s: float
+) -> list[float]:
     taken: list[float] = []
     for number in range(_ROUND_TRIPS + 1):
         sent_s = time.monotonic()
@@ -132,7 +143,8 @@ async def _round_trips(stub: InferenceStub, server: str, *, until_s: float) -> l
             await stub.ServerLive(oip.ServerLiveRequest(), timeout=_CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:  # refused after a round trip all the same
-                raise NetworkError(
+                refused = await why_refused(error, server=server, model="", security=security)
+                raise refused or NetworkError(
                     f"server {server}: {error_text(error)}; is it running, and may this device reach it?"
                 ) from None
         # The first one opened the connection.

@@ -243,7 +243,7 @@ class Flight:
             self._guard.end(event, scores_c)
             return
         if answer.outcome == "busy":
-            self._busy_until_s = now_s + self._busy.next_s()
+            self._busy_until_s = now_s + max(self._busy.next_s(), answer.retry_after_s)
         if answer.outcome == "failed":
             self._owner.note(f"the server failed a frame: {answer.error}")
         self._guard.recall(frame, f"the server says {answer.outcome}")

@@ -14,7 +14,8 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.device_agents.uplink.peer import Capability, ask_capability, check_model, error_text, refusal
+from isthmus.device_agents.uplink.peer import Capability, ask_capability, check_model, error_text
+from isthmus.device_agents.uplink.trust import why_refused
 from isthmus.runtime.bundle import Manifest, OperatingPoint
 from isthmus.runtime.bundle.networks import with_absent
 from isthmus.runtime.errors import NetworkError, PeerError
@@ -27,6 +28,7 @@ from isthmus.runtime.wire import (
     payload_request,
 )
 from isthmus.runtime.wire import oip_pb2 as oip
+from isthmus.runtime.wire.tls import DEFAULT_SECURITY, ClientSecurity
 
 # Enough that the server can batch, little enough that its queue never refuses one.
 _IN_FLIGHT = 32
@@ -37,9 +39,17 @@ _CONNECT_TIMEOUT_S = 10.0
 class Inquiry:
     """Asks one server about many latents and gives its answers in their order."""
 
-    def __init__(self, stub: InferenceStub, server: str, model: str, manifest: Manifest) -> None:
-        """Take the stub of an open channel, the server's address, the model's name there, and the bundle."""
+    def __init__(
+        self,
+        stub: InferenceStub,
+        server: str,
+        model: str,
+        manifest: Manifest,
+        security: ClientSecurity = DEFAULT_SECURITY,
+    ) -> None:
+        """Take the stub of an open channel, how it was made, the model's name there, and the bundle."""
         self._stub, self._server, self._model, self._manifest = stub, server, model, manifest
+        self._security = security
         self._capability: Capability | None = None
 
     @property
@@ -54,11 +64,12 @@ class Inquiry:
         Raises:
             NetworkError: If it cannot be reached or lacks the model.
             PeerError: If the model there is not the bundle's.
+            AccessError: If TLS or authentication fails.
         """
         try:
             self._capability = await ask_capability(self._stub, self._model, timeout_s=_CONNECT_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            raise self._deliberate(error) from None
+            raise await self._deliberate(error) from None
         check_model(self._capability, self._manifest)
 
     async def ask(
@@ -99,7 +110,7 @@ class Inquiry:
             else:
                 await self._calls(requests, answers)
         except grpc.aio.AioRpcError as error:
-            raise self._deliberate(error) from None
+            raise await self._deliberate(error) from None
         return answers
 
     async def _stream(self, requests: Sequence[oip.ModelInferRequest], answers: NDArray[np.int64]) -> None:
@@ -160,8 +171,8 @@ class Inquiry:
             )
         answers[index] = int(answer.outputs_nc[0].argmax())
 
-    def _deliberate(self, error: grpc.aio.AioRpcError) -> Exception:
-        refused = refusal(error, server=self._server, model=self._model)
+    async def _deliberate(self, error: grpc.aio.AioRpcError) -> Exception:
+        refused = await why_refused(error, server=self._server, model=self._model, security=self._security)
         return refused or NetworkError(
             f"server {self._server}: {error_text(error)}; start one with 'isthmus serve'"
         )

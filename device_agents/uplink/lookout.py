@@ -14,7 +14,8 @@ import grpc.aio
 
 from isthmus.device_agents.uplink.peer import is_live, is_ready
 from isthmus.device_agents.uplink.roster import Roster, Server
-from isthmus.runtime.wire import CHANNEL_OPTIONS, InferenceStub
+from isthmus.runtime.wire import InferenceStub, channel_options
+from isthmus.runtime.wire.tls import ClientSecurity
 
 # A preferred server that has failed is asked this often whether it is ready again.
 _LOOK_EVERY_S = 1.0
@@ -25,11 +26,17 @@ _OVERTAKEN_S = 0.3
 
 
 async def ready_again(
-    server: Server, roster: Roster, model: str, *, timeout_s: float, lasting_s: float
+    server: Server,
+    roster: Roster,
+    model: str,
+    security: ClientSecurity,
+    *,
+    timeout_s: float,
+    lasting_s: float,
 ) -> None:
     """Wait until `server` has been ready for `model` for `lasting_s` seconds on end."""
-    async with grpc.aio.insecure_channel(server.address, options=CHANNEL_OPTIONS) as channel:
-        stub = InferenceStub(channel)
+    async with security.channel(server.address, channel_options(gentle=server.gentle)) as channel:
+        stub = InferenceStub(channel, security.metadata(server.address))
         since_s: float | None = None
         while True:
             asked_s = time.monotonic()
@@ -49,7 +56,13 @@ async def ready_again(
             await asyncio.sleep(min(_LOOK_EVERY_S, rest_s))
 
 
-async def overtaken(address: str, oldest: Callable[[], tuple[int, float] | None], *, stuck_s: float) -> None:
+async def overtaken(
+    address: str,
+    security: ClientSecurity,
+    oldest: Callable[[], tuple[int, float] | None],
+    *,
+    stuck_s: float,
+) -> None:
     """Wait until a new connection to `address` carries messages while the old one does not.
 
     After an outage TCP sends what was lost again only when as much time has passed as the outage took (the
@@ -57,6 +70,7 @@ async def overtaken(address: str, oldest: Callable[[], tuple[int, float] | None]
 
     Args:
         address: HOST:PORT of the server.
+        security: How it is spoken to.
         oldest: Returns the frame that has waited longest for its answer, and when it was sent.
         stuck_s: Seconds without its answer from which on new connections are tried.
     """
@@ -65,8 +79,10 @@ async def overtaken(address: str, oldest: Callable[[], tuple[int, float] | None]
         before = oldest()
         if before is None or time.monotonic() - before[1] < stuck_s:
             continue
-        async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-            live = await is_live(InferenceStub(channel), timeout_s=_KNOCK_TIMEOUT_S)
+        async with security.channel(address) as channel:
+            live = await is_live(
+                InferenceStub(channel, security.metadata(address)), timeout_s=_KNOCK_TIMEOUT_S
+            )
         if live:
             await asyncio.sleep(_OVERTAKEN_S)
             if oldest() == before:

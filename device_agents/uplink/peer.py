@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from isthmus.runtime.bundle import Manifest
-from isthmus.runtime.errors import IsthmusError, NetworkError, PeerError, WireError
+from isthmus.runtime.errors import AccessError, IsthmusError, NetworkError, PeerError, WireError
 from isthmus.runtime.wire import (
     BUNDLE,
     EXTENSION_CONFIG,
@@ -186,6 +186,8 @@ def refusal(error: IsthmusError | grpc.aio.AioRpcError, *, server: str, model: s
             f"server {server} does not speak the Open Inference Protocol ({error.details()}); give the "
             "address of 'isthmus serve' or of another server that does"
         )
+    if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return AccessError(f"server {server}: {' '.join((error.details() or error.code().name).split())}")
     return PeerError(f"server {server} refuses model {model!r}: {error_text(error)}")
 
 

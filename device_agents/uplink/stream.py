@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -23,15 +23,15 @@ import numpy as np
 from isthmus.device_agents.crew import Crew
 from isthmus.device_agents.uplink.lookout import overtaken, ready_again
 from isthmus.device_agents.uplink.peer import (
-    Capability,
     ask_capability,
     error_text,
     is_busy,
     is_ready,
-    refusal,
 )
 from isthmus.device_agents.uplink.roster import Roster, Server
-from isthmus.runtime.errors import IsthmusError
+from isthmus.device_agents.uplink.sink import UplinkSink
+from isthmus.device_agents.uplink.trust import Denial, pushback_s, why_refused
+from isthmus.runtime.errors import AccessError, IsthmusError
 from isthmus.runtime.wire import (
     Answer,
     InferenceStub,
@@ -41,6 +41,7 @@ from isthmus.runtime.wire import (
     parse_stream_answer,
 )
 from isthmus.runtime.wire import oip_pb2 as oip
+from isthmus.runtime.wire.tls import DEFAULT_SECURITY, ClientSecurity
 
 # Far more frames than a run can have.
 _MOST_DIGITS = 20
@@ -51,30 +52,6 @@ _BUSY_LONG_S = 2.0
 _LONG_ATTEMPT_EVERY = 4
 _LONG_FACTOR = 2.5
 _HANDSHAKE_S = 2.0
-
-
-class UplinkSink(Protocol):
-    """What the uplink asks of its owner, always on the event loop's thread."""
-
-    def on_connected(self, address: str, capability: Capability) -> None:
-        """Note that the server at `address` took the connection and hosts the model.
-
-        Raises:
-            PeerError: If what it hosts does not fit.
-        """
-        ...
-
-    def on_down(self, address: str, reason: str) -> None:
-        """Note that there is no connection: it was lost, and all in flight with it, or an attempt failed."""
-        ...
-
-    def message(self, frame: int, frame_id: str) -> oip.ModelInferRequest | None:
-        """Return the request of a frame that leaves now; None if it must not be sent any more."""
-        ...
-
-    def on_answer(self, frame: int, answer: Answer, now_s: float) -> None:
-        """Take the server's answer to a frame, perhaps late, perhaps to a frame never sent."""
-        ...
 
 
 class _LostError(Exception):
@@ -88,6 +65,7 @@ class Uplink:
         roster: The servers.
         model: Name of the model on them.
         sink: Who is asked and told.
+        security: How servers are spoken to.
         connect_timeout_s: Seconds that each question may take while connecting.
         answer_timeout_s: A server that leaves a frame unanswered for so long hangs and is given up; a healthy
             one says "expired" long before.
@@ -101,6 +79,7 @@ class Uplink:
         roster: Roster,
         model: str,
         sink: UplinkSink,
+        security: ClientSecurity = DEFAULT_SECURITY,
         connect_timeout_s: float = 5.0,
         answer_timeout_s: float = 30.0,
         failback_s: float = 10.0,
@@ -109,6 +88,7 @@ class Uplink:
         self._roster = roster
         self._model = model
         self._sink = sink
+        self._security = security
         self._connect_timeout_s = connect_timeout_s
         self._answer_timeout_s = answer_timeout_s
         self._failback_s = failback_s
@@ -119,6 +99,7 @@ class Uplink:
         self._server: Server | None = None
         self._busy_since_s: float | None = None
         self._proven = self._through = False
+        self._denial = Denial()
 
     def send(self, frame: int) -> None:
         """Send `frame` as soon as the connection takes it; `sink.message` is asked at that moment."""
@@ -138,26 +119,32 @@ class Uplink:
             PeerError: If it refuses what we send, or answers with what cannot be an answer. Both only until
                 it has answered a frame; later they are taken for a server that is being changed, and tried
                 again.
+            AccessError: If TLS or authentication fails; after the first answer: for half a minute.
         """
         while True:
             server, wait_s = self._roster.choose(time.monotonic())
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
-            refused: Exception | None = None
+            refused, retry_after_s = None, 0.0
             self._through, began_s = False, time.monotonic()
             try:
                 await self._attempt(server)
             except _LostError as error:
                 reason = str(error)
             except (IsthmusError, grpc.aio.AioRpcError) as error:
-                refused = refusal(error, server=server.address, model=self._model)
-                reason = error_text(error)
+                refused = await why_refused(
+                    error, server=server.address, model=self._model, security=self._security
+                )
+                retry_after_s = pushback_s(error)
+                reason = str(refused) if isinstance(refused, AccessError) else error_text(error)
             # A lone server whom an attempt did not reach for seconds needs no pause on top of them: on a link
             # that is back in the middle of it, every second counts.
             lone = len(self._roster) == 1 and not self._through
-            self._roster.failed(server, began_s if lone else time.monotonic(), refused)
+            now_s = time.monotonic()
+            self._roster.failed(server, began_s if lone else now_s, refused, retry_after_s=retry_after_s)
             hopeless = self._roster.unanimous()
-            if hopeless is not None and not self._proven:
+            denied_long = self._denial.lasts(hopeless, now_s)
+            if hopeless is not None and (denied_long or not self._proven):
                 raise hopeless
             self._sink.on_down(server.address, reason)
 
@@ -165,11 +152,12 @@ class Uplink:
         """Connect and serve until that ends; raises why."""
         long = server.backoff.attempts % _LONG_ATTEMPT_EVERY == _LONG_ATTEMPT_EVERY - 1
         factor = _LONG_FACTOR if long else 1.0
-        options = channel_options(handshake_s=_HANDSHAKE_S * factor)
-        async with grpc.aio.insecure_channel(server.address, options=options) as channel:
-            stub = InferenceStub(channel)
+        options = channel_options(handshake_s=_HANDSHAKE_S * factor, gentle=server.gentle)
+        async with self._security.channel(server.address, options) as channel:
+            stub = InferenceStub(channel, self._security.metadata(server.address))
             capability = await ask_capability(stub, self._model, timeout_s=self._connect_timeout_s * factor)
             self._through = True
+            server.gentle = not capability.payload  # from the next connection on
             # A server that is starting or draining may describe itself all the same.
             if len(self._roster) > 1 and not await self._is_ready(stub):
                 raise _LostError("the server is not ready")
@@ -204,6 +192,7 @@ class Uplink:
             preferred,
             self._roster,
             self._model,
+            self._security,
             timeout_s=self._connect_timeout_s,
             lasting_s=self._failback_s,
         )
@@ -211,7 +200,7 @@ class Uplink:
 
     async def _leave_stuck(self, crew: Crew, server: Server) -> None:
         """End the connection when answers do not come on it while a new one gets through."""
-        await overtaken(server.address, self._oldest, stuck_s=self._stuck_s)
+        await overtaken(server.address, self._security, self._oldest, stuck_s=self._stuck_s)
         crew.fail(_LostError(f"no answer for {self._stuck_s:g} s, while a new connection gets through"))
 
     def _oldest(self) -> tuple[int, float] | None:
@@ -276,8 +265,9 @@ class Uplink:
         except grpc.aio.AioRpcError as error:
             if not is_busy(error, channel):
                 raise
-            nothing = np.empty((0, 0), np.float32)
-            self._deliver(stub, frame, Answer(frame_id=message.id, outcome="busy", outputs_nc=nothing))
+            nothing, wait_s = np.empty((0, 0), np.float32), pushback_s(error)
+            busy = Answer(frame_id=message.id, outcome="busy", outputs_nc=nothing, retry_after_s=wait_s)
+            self._deliver(stub, frame, busy)
         else:
             self._deliver(stub, frame, parse_answer(response))
 

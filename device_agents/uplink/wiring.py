@@ -40,6 +40,7 @@ def make_uplink(config: AgentConfig, manifest: Manifest, *, sink: Flight) -> Upl
         roster=Roster(config.servers, lambda: FullJitter(base_s=0.1, cap_s=config.retry_cap_s)),
         model=config.model or manifest.name,
         sink=sink,
+        security=config.security,
         connect_timeout_s=config.connect_timeout_s,
         answer_timeout_s=max(patience_s, 2 * config.deadline_s),
         failback_s=config.failback_s,

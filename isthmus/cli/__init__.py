@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "export": "Export a trained bottleneck as a bundle that both ends load.",
     "eval": "Measure accuracy and bytes of a bundle's operating points, answered by the real server.",
     "serve": "Serve the tails of bundles over gRPC (Open Inference Protocol v2).",
+    "certs": "Make and revoke certificates of servers and devices, with a private authority.",
     "agent": "Run a bundle's heads on this device and stream latents to a server.",
     "trace": "Look at the rate of a link over time, convert it, make one, draw it.",
     "link": "Emulate a link between real processes: a shaping proxy, or a network namespace.",
@@ -42,6 +43,7 @@ _EXTRA_OF = {
     "onnx": "partition",
     "matplotlib": "plot",
     "grpc_reflection": "server",
+    "cryptography": "certs",
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isthmus.cli._common import JsonFlag, out, print_json
+from isthmus.cli._security_flags import AuthorityFlag, CertificateFlag, InsecureFlag, KeyFlag, TokenFlag
 
 if TYPE_CHECKING:
     from isthmus.device_agents.config import AgentConfig
@@ -28,6 +29,10 @@ def doctor(
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Allow plain text to a server that is not this host.")
     ] = None,
+    authority: AuthorityFlag = None,
+    certificate: CertificateFlag = None,
+    key: KeyFlag = None,
+    token_file: TokenFlag = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="The agent's TOML file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -40,6 +45,7 @@ def doctor(
     from isthmus.runtime.errors import GateError
 
     flags = {"bundle": bundle, "server": server, "source": source, "model": model, "insecure": insecure}
+    flags |= {"authority": authority, "certificate": certificate, "key": key, "token_file": token_file}
     settings, unset = _settings(flags, config)
     setup, loaded = examine_setup(settings)
     findings = [*setup, *unset, *examine_machine()]
@@ -63,6 +69,11 @@ def bench_link(
     ] = "",
     max_bytes: Annotated[int, typer.Option(help="Send at most so many bytes.")] = 1_000_000,
     duration: Annotated[str, typer.Option(help="Take at most about so long.")] = "10s",
+    authority: AuthorityFlag = None,
+    certificate: CertificateFlag = None,
+    key: KeyFlag = None,
+    token_file: TokenFlag = None,
+    insecure: InsecureFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure the way to a server: round trips, and the uplink's rate from short bursts.
@@ -71,14 +82,18 @@ def bench_link(
     a probe, no load generator.
     """
     from isthmus.device_agents.operation.link_test import measure_link
-    from isthmus.runtime.errors import InputError
     from isthmus.runtime.units import format_bytes, format_duration, format_rate, parse_duration_s
+    from isthmus.runtime.wire.tls import ClientSecurity, check_address
 
-    host, _, port = server.rpartition(":")
-    if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
-        raise InputError(f"server {server!r}: give HOST:PORT, for example 127.0.0.1:8001")
+    check_address(server)
+    security = ClientSecurity(
+        authority=authority, certificate=certificate, key=key, token_file=token_file, insecure=insecure
+    )
+    security.check(server)
     longest_s = parse_duration_s(duration)
-    report = asyncio.run(measure_link(server, model=model, most_bytes=max_bytes, longest_s=longest_s))
+    report = asyncio.run(
+        measure_link(server, model=model, most_bytes=max_bytes, longest_s=longest_s, security=security)
+    )
     if as_json:
         print_json({**asdict(report), "rate_bytes_per_s": report.rate_bytes_per_s})
         return
@@ -128,6 +143,7 @@ async def _servers(settings: AgentConfig, model: str, manifest: Manifest | None)
             manifest=manifest,
             deadline_s=settings.deadline_s,
             timeout_s=settings.connect_timeout_s,
+            security=settings.security,
         )
     return found
 

@@ -12,6 +12,7 @@ import typer
 
 from isthmus.cli._agent_table import AgentView
 from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.cli._security_flags import AuthorityFlag, CertificateFlag, KeyFlag, TokenFlag
 from isthmus.runtime.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ def run(
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Allow plain text to a server that is not this host.")
     ] = None,
+    authority: AuthorityFlag = None,
+    certificate: CertificateFlag = None,
+    key: KeyFlag = None,
+    token_file: TokenFlag = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="TOML file with settings of the same names.")
     ] = None,
@@ -79,9 +84,10 @@ def run(
 
     Captures frames at a steady rate; each is answered once: by the server, by the device itself when the link
     or the deadline demands it, late, or not at all (dropped). A server that cannot be reached is no error:
-    the device answers and tries again. Stops after --frames or --duration, when the source ends, on Ctrl-C or
-    on SIGTERM, each with exit code 0 after every frame in flight has ended; a second Ctrl-C does not wait for
-    them. A flag wins over the environment (ISTHMUS_AGENT_SERVER, ...), that over the file of --config.
+    the device answers and tries again. One that is not trusted, or does not trust this device, ends it with
+    exit code 8. Stops after --frames or --duration, when the source ends, on Ctrl-C or on SIGTERM, each with
+    exit code 0 after every frame in flight has ended; a second Ctrl-C does not wait for them. A flag wins
+    over the environment (ISTHMUS_AGENT_SERVER, ...), that over the file of --config.
     """
     # The flags are this function's parameters of the settings' names, so that none can be forgotten here.
     given = dict(locals())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.cli._security_flags import AuthorityFlag, CertificateFlag, InsecureFlag, KeyFlag, TokenFlag
 from isthmus.runtime.datasets import SPEC_HELP
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ def command(
         str | None, typer.Option(help="Model name on the server [default: the bundle's].")
     ] = None,
     codec: Annotated[str, typer.Option(help="Codec of the payloads.")] = "rans",
+    authority: AuthorityFlag = None,
+    certificate: CertificateFlag = None,
+    key: KeyFlag = None,
+    token_file: TokenFlag = None,
+    insecure: InsecureFlag = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many images, evenly spread.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads per head.")] = 1,
     out_file: Annotated[
@@ -47,7 +53,16 @@ def command(
     from isthmus.runtime.bundle import load_bundle
     from isthmus.runtime.codecs import CODECS
     from isthmus.runtime.errors import InputError
+    from isthmus.runtime.wire.tls import ClientSecurity, check_address
 
+    security = ClientSecurity(
+        authority=authority, certificate=certificate, key=key, token_file=token_file, insecure=insecure
+    )
+    if server is not None:
+        check_address(server)
+        security.check(server)
+    elif security != ClientSecurity():
+        raise InputError("--authority and the like are about a server that runs; give --server HOST:PORT")
     if codec not in CODECS:
         raise InputError(f"codec {codec!r}: give one of {', '.join(CODECS)}")
     loaded = load_bundle(bundle)
@@ -55,7 +70,14 @@ def command(
     with server_address(server, bundle) as address, _bar() as progress:
         evaluation = asyncio.run(
             evaluate(
-                loaded, images, server=address, model=model, codec=codec, threads=threads, progress=progress
+                loaded,
+                images,
+                server=address,
+                model=model,
+                codec=codec,
+                security=security,
+                threads=threads,
+                progress=progress,
             )
         )
     result = summary(loaded, evaluation)

@@ -56,11 +56,14 @@ def command(
     client_authority: Annotated[
         Path | None, typer.Option(help="PEM file of the authority of clients' certificates: mutual TLS.")
     ] = None,
+    revoked: Annotated[
+        Path | None, typer.Option(help="Revoked client certificates [revoked.txt beside their authority].")
+    ] = None,
     token_file: Annotated[Path | None, typer.Option(help="Clients' tokens, one 'name token' a line.")] = None,
     allow: Annotated[Path | None, typer.Option(help="File that says who may use which bundle.")] = None,
     max_connections: Annotated[_Number, typer.Option(help="Most connections at once [1024].")] = None,
     max_streams_per_client: Annotated[
-        _Number, typer.Option(help="Most streams of a client at once [64].")
+        _Number, typer.Option(help="Most streams of a client at once [256].")
     ] = None,
     client_credit: Annotated[_Number, typer.Option(help="Most frames of a client in flight [256].")] = None,
     insecure: Annotated[

@@ -42,11 +42,12 @@ class ServerConfig:
         insecure: Allow plain text beyond loopback.
         certificate, key: The server's PEM files; TLS is spoken when they are given.
         client_authority: PEM file of the authority whose certificates clients must show (mutual TLS).
+        revoked: File of revoked client certificates; None: `revoked.txt` beside `client_authority`, if any.
         token_file: Bearer tokens, one `name token` a line; a client must show one of them.
         allow: Who may use which bundle: a file, or bundle → identities; None: every identity every bundle.
         max_connections: Most connections at once.
-        max_streams_per_client: Most streams of one identity at once.
-        client_credit: Most frames of one identity in flight.
+        max_streams_per_client: Most streams of one client at once: of an identity or, without, an address.
+        client_credit: Most frames of one client in flight, over all its streams.
         metrics_host, metrics_port: Where Prometheus reads; a port of None: nowhere, 0: any free one.
         processes: Processes that share the port; 1: this one alone, without a supervisor.
         backend: What computes tails; "auto": ONNX Runtime.
@@ -76,10 +77,11 @@ class ServerConfig:
     certificate: Path | None = None
     key: Path | None = None
     client_authority: Path | None = None
+    revoked: Path | None = None
     token_file: Path | None = None
     allow: Path | Mapping[str, tuple[str, ...]] | None = None
     max_connections: int = 1024
-    max_streams_per_client: int = 64
+    max_streams_per_client: int = 256
     client_credit: int = 256
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
@@ -151,6 +153,8 @@ class ServerConfig:
             raise InputError("--certificate and --key belong together; give both, or neither")
         if self.client_authority is not None and self.certificate is None:
             raise InputError("--client-authority needs TLS; give --certificate and --key as well")
+        if self.revoked is not None and self.client_authority is None:
+            raise InputError("--revoked is about clients' certificates; give --client-authority as well")
         if self.insecure and self.certificate is not None:
             raise InputError("--insecure is plain text and --certificate is TLS; give one of them")
         if not self.insecure and self.certificate is None and not self.is_loopback:

@@ -120,6 +120,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "certificate": ("certificate", _path),
     "key": ("key", _path),
     "client_authority": ("client_authority", _path),
+    "revoked": ("revoked", _path),
     "token_file": ("token_file", _path),
     "allow": ("allow", _allow),
     "max_connections": ("max_connections", _whole),
@@ -137,7 +138,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "traces": ("traces", _flag),
 }
 
-_PATHS = ("bundles", "certificate", "key", "client_authority", "token_file", "allow", "repository")
+_PATHS = ("bundles", "certificate", "key", "client_authority", "revoked", "token_file", "allow", "repository")
 
 
 def _from_file(file: Path) -> dict[str, Any]:

@@ -45,8 +45,9 @@ class Answer:
         received_ns: Its arrival, nanoseconds of the server's monotonic clock, whose zero is arbitrary.
         load_pct: Share of the last second in which the tail computed.
         error: The server's message; empty if the outcome is "ok" or "expired".
+        retry_after_s: Seconds for which a busy server that said so wants to be left alone.
 
-    Where the server did not say, the last four figures are None.
+    Where the server did not say, the figures from `queue_s` to `load_pct` are None.
     """
 
     frame_id: str
@@ -57,6 +58,7 @@ class Answer:
     received_ns: int | None = None
     load_pct: int | None = None
     error: str = ""
+    retry_after_s: float = 0.0
 
 
 def answer_response(answer: Answer, *, model: str, output: str, lean: bool = False) -> oip.ModelInferResponse:

@@ -2,8 +2,8 @@
 
 A stopped peer's kernel keeps acknowledging, so without pings nothing is noticed for minutes. gRPC's
 `keepalive_timeout_ms` alone leaves its own ping timeout of a minute in force; the two must be set together. A
-server drops a peer that pings more often than `min_ping_interval_without_data_ms`, so it must allow what the
-other end does.
+server drops a peer that pings more often than it allows (`too_many_pings`): ours allows what our agents do, a
+server of another kind allows about one ping in five minutes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ from typing import Final
 # gRPC's own default, spelled out because both ends must agree on it.
 MAX_MESSAGE_BYTES: Final = 4 << 20
 
-_PING_EVERY_MS = 10_000
-_PING_TIMEOUT_MS = 5_000
+# After so long without a byte from the other end it is asked, and after so much more it is given up: a hung
+# peer is noticed within 6 s, and a link whose round trip takes 3.5 s is not taken for one.
+_PING_EVERY_MS = 2_000
+_PING_TIMEOUT_MS = 3_500
+# What gRPC's default server allows while nothing is sent, and a little.
+_GENTLE_PING_EVERY_MS = 310_000
+_HANDSHAKE_TIMEOUT_MS = 10_000
 
 Options = tuple[tuple[str, int], ...]
 
@@ -25,17 +30,25 @@ _BOTH_ENDS: Options = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),  # 0 = no limit
 )
+_GENTLE: Options = (
+    ("grpc.keepalive_time_ms", _GENTLE_PING_EVERY_MS),
+    ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),
+)
 
 
-def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES, *, handshake_s: float = 2.0) -> Options:
+def channel_options(
+    max_message_bytes: int = MAX_MESSAGE_BYTES, *, handshake_s: float = 2.0, gentle: bool = False
+) -> Options:
     """Return the options of an agent's channel.
 
     Args:
         max_message_bytes: Largest message it takes.
-        handshake_s: Seconds that TCP's and HTTP/2's handshakes may take together, three round trips.
+        handshake_s: Seconds that TCP's, TLS's and HTTP/2's handshakes may take together, four round trips.
+        gentle: Ping as seldom as a server that is not ours allows; that it hangs shows in missing answers.
     """
     return (
-        *_BOTH_ENDS,
+        *(_GENTLE if gentle else _BOTH_ENDS),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
         # A lost link should be back within seconds of its return; gRPC's defaults wait 1 s to 2 min between
@@ -48,13 +61,24 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES, *, handshake_s: 
     )
 
 
-def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
-    """Return the options of a server that takes messages of at most `max_message_bytes`."""
+def server_options(
+    max_message_bytes: int = MAX_MESSAGE_BYTES, *, max_connections: int | None = None
+) -> Options:
+    """Return the options of a server.
+
+    Args:
+        max_message_bytes: Largest message it takes or sends.
+        max_connections: Connections beyond so many are closed at once; None: no limit.
+    """
+    limits = () if max_connections is None else (("grpc.max_allowed_incoming_connections", max_connections),)
     return (
+        *limits,
         *_BOTH_ENDS,
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_EVERY_MS // 2),
+        # A connection that never gets through its handshake takes one of the places.
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
         # Without this a second server binds the same port, and the kernel deals connections out to both.
         ("grpc.so_reuseport", 0),
     )

@@ -9,7 +9,7 @@ Generated service code would use our package's name. Generic handlers let our me
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -74,20 +74,23 @@ class InferenceStub:
     RepositoryModelLoad: Any
     RepositoryModelUnload: Any
 
-    def __init__(self, channel: grpc.Channel | grpc.aio.Channel) -> None:
-        """Make the methods of the service on `channel`."""
+    def __init__(
+        self, channel: grpc.Channel | grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        """Make the methods of the service on `channel`; every call carries `metadata`."""
         for name, (request, response) in {**_UNARY, **_EXTENSIONS}.items():
             method = channel.unary_unary(
                 f"/{SERVICE_NAME}/{name}",
                 request_serializer=request.SerializeToString,
                 response_deserializer=response.FromString,
             )
-            setattr(self, name, method)
-        self.ModelStreamInfer = channel.stream_stream(
+            setattr(self, name, partial(method, metadata=metadata) if metadata else method)
+        stream = channel.stream_stream(
             f"/{SERVICE_NAME}/ModelStreamInfer",
             request_serializer=oip.ModelInferRequest.SerializeToString,
             response_deserializer=oip.ModelStreamInferResponse.FromString,
         )
+        self.ModelStreamInfer = partial(stream, metadata=metadata) if metadata else stream
 
 
 class AsyncServicer(Protocol):
@@ -121,10 +124,8 @@ class AsyncServicer(Protocol):
         """Answer one frame."""
         ...
 
-    def ModelStreamInfer(
-        self, requests: AsyncIterable[oip.ModelInferRequest], context: Any
-    ) -> AsyncIterator[oip.ModelStreamInferResponse]:
-        """Answer frames as they become ready."""
+    async def ModelStreamInfer(self, requests: AsyncIterable[oip.ModelInferRequest], context: Any) -> None:
+        """Answer frames as they become ready, by `context.read` and `context.write`."""
         ...
 
 

@@ -159,7 +159,7 @@ def test_doctor_and_bench_link_against_a_real_server(run, settings, tiny_bundle)
         (["bench-link", "127.0.0.1:1"], 5, "server 127.0.0.1:1: UNAVAILABLE"),
         (["bench-link"], 2, "argument"),
         (["doctor", "-c", "none.toml"], 3, "none.toml: No such file"),
-        (["doctor", "--server", "192.0.2.1:5"], 3, "--insecure"),
+        (["doctor", "--key", "absent.key"], 3, "--certificate and --key belong together"),
         (["install-service"], 2, "--config"),
         (["install-service", "-c", "none.toml"], 3, "none.toml: No such file"),
     ],

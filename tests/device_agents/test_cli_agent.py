@@ -121,7 +121,7 @@ def test_a_model_the_server_lacks_is_one_line_and_exit_5(run, tiny_bundle, tiny_
         (["--source", "GOOD", "--fps", "0"], 3, "fps 0"),
         (["--source", "GOOD", "--frames", "0"], 3, "frames 0"),
         (["--source", "GOOD", "--server", "nowhere"], 3, "give HOST:PORT"),
-        (["--source", "GOOD", "--server", "192.0.2.1:8001"], 3, "--insecure"),
+        (["--source", "GOOD", "--insecure", "--authority", "a.pem"], 3, "give one or the other"),
         (["--source", "GOOD", "--policy", "clever"], 3, "policy 'clever'"),
         (["--source", "GOOD", "--policy", "fixed:9,9"], 3, "no such point"),
         (["--source", "GOOD", "--codec", "zip"], 3, "codec 'zip'"),

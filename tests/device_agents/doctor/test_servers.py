@@ -1,8 +1,6 @@
 """Findings about servers that are there, not there, and not what they should be."""
 
-import asyncio
 import socket
-import ssl
 
 import pytest
 
@@ -12,8 +10,10 @@ from isthmus.device_agents.operation.link_test import LinkReport
 from isthmus.runtime.wire import oip_pb2 as oip
 
 
-async def _examine(address, *, model="tiny", manifest=None, deadline_s=0.15):
-    return await examine_server(address, model=model, manifest=manifest, deadline_s=deadline_s, timeout_s=2.0)
+async def _examine(address, *, model="tiny", manifest=None, deadline_s=0.15, **changes):
+    return await examine_server(
+        address, model=model, manifest=manifest, deadline_s=deadline_s, timeout_s=2.0, **changes
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -62,12 +62,25 @@ async def test_a_link_longer_than_the_deadline_fails(scripted_server):
     assert "longer than the deadline" in findings[-1].text
 
 
-async def test_a_tls_server_is_named_with_its_certificates_expiry(tls_port):
-    port, days = tls_port
-    (finding,) = await _examine(f"127.0.0.1:{port}")
+async def test_a_tls_server_is_told_from_a_plain_one(tls_server):
+    (finding,) = await _examine(tls_server)
     assert finding.level == "fail"
     assert "speaks TLS" in finding.text
-    assert f"expires in {days - 1} days" in finding.text or f"expires in {days} days" in finding.text
+    assert "--authority" in finding.remedy
+
+
+async def test_a_good_tls_server_and_its_certificate(tls_server, pki, tiny):
+    found = await _examine(tls_server, manifest=tiny.manifest, security=pki.client())
+    assert [finding.level for finding in found] == ["ok", "warn", "ok"]
+    assert found[1].text.startswith("expires on ")
+    assert "renew" in found[1].remedy
+
+
+async def test_a_server_that_does_not_know_this_device(tls_server, pki):
+    (finding,) = await _examine(tls_server, security=pki.client(None))
+    assert finding.level == "fail"
+    assert finding.text == "it wants a certificate of this client"
+    assert finding.remedy == "give --certificate and --key"
 
 
 @pytest.fixture
@@ -78,19 +91,15 @@ def unused_tcp_port():
 
 
 @pytest.fixture
-async def tls_port(make_certificate):
-    """A TLS server on loopback, and the days for which its certificate is still valid."""
-    certificate, key = make_certificate(days=90)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+async def tls_server(pki, tiny_bundle):
+    """The address of a server of ours that wants clients' certificates; its own ends in ten days."""
+    from isthmus.runtime.server import ServerConfig, TailServer
 
-    async def serve(reader, writer):
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    yield server.sockets[0].getsockname()[1], 90
-    server.close()
+    pki.server(days=10)
+    server = TailServer(ServerConfig(bundles=(tiny_bundle,), port=0, threads=1, **pki.serving()))
+    yield f"127.0.0.1:{(await server.start()).port}"
+    server.hurry()
+    await server.drain()
 
 
 def test_link_text_without_a_rate():

@@ -435,7 +435,9 @@ async def test_an_attempt_that_took_long_needs_no_pause_on_top_unless_others_wai
 
     monkeypatch.setattr(stream.Uplink, "_attempt", attempt)
     monkeypatch.setattr(
-        Roster, "failed", lambda self, server, now_s, refusal=None: failed.done() or failed.set_result(now_s)
+        Roster,
+        "failed",
+        lambda self, server, now_s, refusal, **_: failed.done() or failed.set_result(now_s),
     )
     connect_uplink(*(f"127.0.0.1:{port}" for port in range(1, servers + 1)))
     assert (await asyncio.wait_for(failed, 5) < ended[0] - 0.01) is from_its_begin

@@ -18,7 +18,7 @@ from isthmus.runtime.errors import (
     UnknownModelError,
     WireError,
 )
-from isthmus.runtime.server.servicer import status_of
+from isthmus.runtime.server.refusals import status_of
 from isthmus.runtime.wire import (
     EXTENSION_LEAN,
     EXTENSION_PAYLOAD,
