@@ -5,6 +5,9 @@ A checkpoint may leave the teacher out; it then names the digest of the weights 
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from torch import nn
 from isthmus.models.backbones import load_weights, make_model
 from isthmus.models.config import SplitConfig
 from isthmus.models.split_network import SplitNetwork, tensor_digest
-from isthmus.runtime.errors import ArtifactError
+from isthmus.runtime.errors import ArtifactError, InputError
 
 # What `isthmus train` calls the checkpoint in its directory.
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -97,12 +100,35 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return contents
 
 
-def write_tensors(contents: Mapping[str, Any], path: Path) -> None:
-    """Write plain values and tensors to `path`, atomically: an interruption leaves the old file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_tensors(contents: Mapping[str, Any], path: Path, *, keep: Path | None = None) -> None:
+    """Write plain values and tensors to `path`, atomically: an interruption leaves the old file.
+
+    Args:
+        contents: What to write.
+        path: The file.
+        keep: Where the file that was at `path` is kept; None replaces it.
+
+    Raises:
+        InputError: If the disk is full or cannot be written; what was there before stays.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(contents), buffer)
     partial = path.with_name(path.name + ".partial")
-    torch.save(dict(contents), partial)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: {error.strerror or error}; what was saved before is kept; make room, then go on"
+        ) from None
 
 
 def read_tensors(path: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class PointResult:
     Attributes:
         width_index, channels: The point.
         accuracy: Share of right answers, in [0, 1].
+        agreement: Share of answers that are those of the uncut network, right or wrong, in [0, 1].
         entropy_bytes: Bytes per latent under the ideal static code of these very images: no header, and a
             little less than tables fitted on other images would need.
     """
@@ -32,6 +33,7 @@ class PointResult:
     width_index: int
     channels: int
     accuracy: float
+    agreement: float
     entropy_bytes: float
 
 
@@ -60,11 +62,14 @@ def evaluate(
         GateError: If a width was never calibrated.
     """
     network.eval()
-    labels = torch.from_numpy(images.labels)
+    labels, device = torch.from_numpy(images.labels), next(network.parameters()).device
+    with torch.no_grad():
+        uncut = [network.teacher(network.normalise(part.to(device))).argmax(1) for part, _ in batches(images)]
+    teacher = torch.cat(uncut).cpu()
     points: list[PointResult] = []
     exits: list[float] = []
     for width_index in range(len(network.config.widths)) if width_indices is None else width_indices:
-        codes = torch.cat([network.codes(batch, width_index) for batch, _ in batches(images)])
+        codes = torch.cat([network.codes(batch.to(device), width_index) for batch, _ in batches(images)])
         channel_bytes = entropy_bytes(codes)
         for channels in network.config.channel_counts:
             logits = torch.cat([network.logits(part, channels) for part in torch.split(codes, _BATCH)])
@@ -73,20 +78,21 @@ def evaluate(
                     width_index=width_index,
                     channels=channels,
                     accuracy=_share(logits, labels),
+                    agreement=_share(logits, teacher),
                     entropy_bytes=sum(channel_bytes[:channels]),
                 )
             )
         if network.exit_head is not None:
             exit_logits = [network.exit_logits(part) for part in torch.split(codes, _BATCH)]
             exits.append(_share(torch.cat([part for part in exit_logits if part is not None]), labels))
-    teacher = accuracy(nn.Sequential(network.normalise, network.teacher), images)
-    return Evaluation(teacher=teacher, points=tuple(points), exits=tuple(exits))
+    right = float((teacher == labels).double().mean())
+    return Evaluation(teacher=right, points=tuple(points), exits=tuple(exits))
 
 
 def entropy_bytes(codes_nchw: Tensor) -> list[float]:
     """Return the bytes per latent of each channel under its own ideal static code."""
     per_channel = []
-    for channel in codes_nchw.transpose(0, 1).numpy():
+    for channel in codes_nchw.transpose(0, 1).cpu().numpy():
         counts = np.bincount(channel.ravel(), minlength=256)
         shares = counts[counts > 0] / counts.sum()
         symbols = channel.size / len(codes_nchw)
@@ -102,4 +108,4 @@ def batches(images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _share(logits_nk: Tensor, labels: Tensor) -> float:
-    return float((logits_nk.argmax(1) == labels).double().mean())
+    return float((logits_nk.argmax(1).cpu() == labels).double().mean())

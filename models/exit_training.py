@@ -53,6 +53,7 @@ def train_exit(
     if exit_head is None or epochs == 0:
         return
     network.eval()
+    device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     answers = _answers(network, pixels_nhwc)
     optimiser = torch.optim.AdamW(exit_head.parameters(), lr=0.0, weight_decay=1e-2)
@@ -64,9 +65,10 @@ def train_exit(
             order = torch.randperm(len(pixels_nhwc), generator=generator)
         chosen = order[step % per_epoch * size :][:size]
         width_index = int(torch.randint(0, len(network.config.widths), (1,), generator=generator))
-        codes = network.codes(augmentation(pixels_nhwc[chosen], generator), width_index)
-        logits = exit_head(network.quantiser.dequantised(codes.float() - network.zero_points[0]).detach())
-        loss = distillation_loss(logits, answers[chosen], temperature)
+        codes = network.codes(augmentation(pixels_nhwc[chosen], generator).to(device), width_index)
+        levels = codes.float() - network.quantiser.zero_point
+        logits = exit_head(network.quantiser.dequantised(levels).detach())
+        loss = distillation_loss(logits, answers[chosen.to(device)], temperature).mean()
         if not math.isfinite(float(loss.detach())):
             raise GateError(f"step {step} of the early exit: the loss is {float(loss.detach())}")
         for group in optimiser.param_groups:
@@ -80,5 +82,6 @@ def train_exit(
 
 @torch.no_grad()
 def _answers(network: SplitNetwork, pixels_nhwc: Tensor) -> Tensor:
+    device = next(network.parameters()).device
     batches = torch.split(pixels_nhwc, _TEACHER_BATCH)
-    return torch.cat([network.teacher(network.normalise(batch)).float() for batch in batches])
+    return torch.cat([network.teacher(network.normalise(batch.to(device))).float() for batch in batches])

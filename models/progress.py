@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +16,8 @@ class TrainProgress:
         fraction: Share of the run that is done, in (0, 1].
         elapsed_s: Seconds since the run (over all its resumptions), or its last part, began.
         terms: Loss terms by name.
-        bits: Estimated bits of a whole latent; None where there is none.
+        bits: Estimated bits of a whole latent, by index of the widths of the step; empty where there is none.
+        learning_rate: Of the step; None where it is not told.
     """
 
     epoch: int
@@ -25,9 +26,37 @@ class TrainProgress:
     fraction: float
     elapsed_s: float
     terms: Mapping[str, float]
-    bits: float | None
+    bits: Mapping[int, float] = field(default_factory=dict)
+    learning_rate: float | None = None
 
     @property
     def remaining_s(self) -> float:
         """Seconds that are left at the pace so far."""
         return self.elapsed_s * (1.0 / self.fraction - 1.0)
+
+
+class Tally:
+    """Means over the steps of an epoch; plain values, so that a resumed epoch goes on counting."""
+
+    def __init__(self, sums: Mapping[str, list[float]] | None = None) -> None:
+        """Take the sums of an interrupted epoch, as `sums` gives them."""
+        self.sums: dict[str, list[float]] = {name: list(pair) for name, pair in (sums or {}).items()}
+
+    def add(self, terms: Mapping[str, float], bits: Mapping[int, float]) -> None:
+        """Count one step."""
+        for name, value in {**terms, **{f"bits {index}": spent for index, spent in bits.items()}}.items():
+            pair = self.sums.setdefault(name, [0.0, 0.0])
+            pair[0] += value
+            pair[1] += 1.0
+
+    def terms(self) -> dict[str, float]:
+        """Return the mean of each loss term over the steps that had it."""
+        return {name: mean for name, mean in self._means().items() if not name.startswith("bits ")}
+
+    def bits(self) -> dict[int, float]:
+        """Return the mean bits of a whole latent by width index."""
+        means = self._means().items()
+        return dict(sorted((int(name[5:]), mean) for name, mean in means if name.startswith("bits ")))
+
+    def _means(self) -> dict[str, float]:
+        return {name: total / count for name, (total, count) in self.sums.items()}

@@ -39,23 +39,44 @@ class LatentPrior(nn.Module):
 
 
 class RatePrice:
-    """The price of a bit, one per width, steered so that the mean latent costs `target_bits`.
+    """The price of a bit, per width and, if asked, per run of channels, steered to target sizes.
 
-    A single price for all widths is a documented failure (SlimCAE): a narrow encoder needs its own.
+    A single price for all widths is a documented failure (SlimCAE): a narrow encoder needs its own. With
+    targets per channel count, the channels that a longer prefix adds have a price of their own too.
     """
 
     # How fast a price follows: about 50 steps for a factor of e when the rate is off by that factor.
     SPEED = 0.02
     LOWEST, HIGHEST = 1e-8, 1e-2
 
-    def __init__(self, prices: Sequence[float], target_bits: float | None) -> None:
-        """Take the first price per width, in loss per bit, and the target; None keeps the prices fixed."""
-        self.prices, self.target_bits = list(prices), target_bits
+    def __init__(
+        self,
+        first: Sequence[float],
+        counts: Sequence[int],
+        target_bits: Sequence[Sequence[float]] | None = None,
+    ) -> None:
+        """Take the first prices and what they are steered to.
 
-    def update(self, width_index: int, bits: float) -> None:
-        """Learn that latents of `width_index` now cost `bits` on average."""
+        Args:
+            first: Per width, in loss per bit.
+            counts: Prefix lengths that targets are given for, ascending; the last is the whole latent.
+            target_bits: Per width and count, the mean bits of that prefix; None keeps the prices fixed.
+        """
+        self.counts = tuple(counts)
+        self.prices = [[price] * len(self.counts) for price in first]
+        self.target_bits = target_bits
+
+    def per_channel(self, width_index: int) -> Tensor:
+        """Return the price of each channel's bits at `width_index`, [channels]."""
+        lengths = [end - start for start, end in zip((0, *self.counts), self.counts, strict=False)]
+        return torch.tensor(self.prices[width_index]).repeat_interleave(torch.tensor(lengths))
+
+    def update(self, width_index: int, bits_c: Sequence[float]) -> None:
+        """Learn what the channels of a latent of `width_index` now cost on average, in bits."""
         if self.target_bits is None:
             return
-        excess = max(-1.0, min(1.0, math.log(max(bits, _FLOOR) / self.target_bits)))
-        price = self.prices[width_index] * math.exp(self.SPEED * excess)
-        self.prices[width_index] = max(self.LOWEST, min(self.HIGHEST, price))
+        for index, (count, target) in enumerate(zip(self.counts, self.target_bits[width_index], strict=True)):
+            spent = max(sum(bits_c[:count]), _FLOOR)
+            excess = max(-1.0, min(1.0, math.log(spent / target)))
+            price = self.prices[width_index][index] * math.exp(self.SPEED * excess)
+            self.prices[width_index][index] = max(self.LOWEST, min(self.HIGHEST, price))

@@ -1,4 +1,8 @@
-"""The files of a training run: the state that resumes it, its metrics, and the finished checkpoint."""
+"""The files of a training run: the states that resume it, its metrics, and its configuration.
+
+Every state is written beside its place and renamed into it, and the one before is kept: whatever moment a
+process or a machine dies in, a good state is left.
+"""
 
 from __future__ import annotations
 
@@ -9,50 +13,69 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from isthmus.models.checkpoint import load_parts, network_parts, read_tensors, write_tensors
-from isthmus.models.config import SplitConfig
+from isthmus.models.split_network import SplitNetwork, tensor_digest
 from isthmus.models.trainer import BottleneckTrainer
 from isthmus.runtime.errors import ArtifactError, InputError
 
-STATE, METRICS = "state.pt", "metrics.jsonl"
-_FORMAT, _VERSION = "isthmus-training-state", 1
+STATE, PREVIOUS_STATE, METRICS = "state.pt", "state.previous.pt", "metrics.jsonl"
+_FORMAT, _VERSION = "isthmus-training-state", 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where a run stands: finished epochs and the seconds they took."""
+    """Where a run stands.
+
+    Attributes:
+        epochs: Finished epochs.
+        step: Steps taken in the epoch under way.
+        elapsed_s: Seconds they took, over all resumptions.
+        sums: The `Tally` of the epoch under way.
+    """
 
     epochs: int = 0
+    step: int = 0
     elapsed_s: float = 0.0
+    sums: Mapping[str, list[float]] = dataclasses.field(default_factory=dict)
 
 
-def save_state(path: Path, trainer: BottleneckTrainer, position: Position) -> None:
-    """Write what resumes `trainer` after `position`, atomically; the file before it was the last good one."""
-    write_tensors(
-        {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "config": trainer.network.config.to_dict(),
-            "settings": dataclasses.asdict(trainer.settings),
-            "position": dataclasses.asdict(position),
-            "parts": {name: part.state_dict() for name, part in network_parts(trainer.network).items()},
-            "trainer": trainer.state(),
-        },
-        path,
-    )
-
-
-def resume_state(path: Path, trainer: BottleneckTrainer) -> Position:
-    """Load the state in `path` into `trainer` and return where it stands.
+def save_state(folder: Path, trainer: BottleneckTrainer, position: Position) -> None:
+    """Write what resumes `trainer` after `position` into `folder`; the state before it is kept as well.
 
     Raises:
-        ArtifactError: If the file is no training state.
+        InputError: If the disk is full or cannot be written; the last good state is untouched.
+    """
+    state = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "config": trainer.network.config.to_dict(),
+        "settings": dataclasses.asdict(trainer.settings),
+        "position": dataclasses.asdict(position),
+        "parts": {name: part.state_dict() for name, part in network_parts(trainer.network).items()},
+        "trainer": trainer.state(),
+    }
+    write_tensors(state, folder / STATE, keep=folder / PREVIOUS_STATE)
+
+
+def resume_state(folder: Path, trainer: BottleneckTrainer) -> Position:
+    """Load the last good state in `folder` into `trainer` and return where it stands.
+
+    Raises:
+        ArtifactError: If there is none.
         InputError: If it belongs to another network or other settings; names the first that differs.
     """
-    state = read_tensors(path)
-    if state.get("format") != _FORMAT or state.get("version") != _VERSION:
-        raise ArtifactError(f"{path}: is no training state of this version; remove it to start anew")
-    _same(path, "config", SplitConfig.from_dict(state["config"]).to_dict(), trainer.network.config.to_dict())
+    path = folder / STATE
+    try:
+        state = _read(path)
+    except ArtifactError:
+        if not (folder / PREVIOUS_STATE).exists():
+            raise
+        # A machine that died may leave the newest file unfinished: the one before leads to the same end.
+        path = folder / PREVIOUS_STATE
+        state = _read(path)
+    _same(path, "config", state["config"], trainer.network.config.to_dict())
     _same(path, "settings", state["settings"], dataclasses.asdict(trainer.settings))
     load_parts(trainer.network, state["parts"], path)
     trainer.restore(state["trainer"])
@@ -60,19 +83,32 @@ def resume_state(path: Path, trainer: BottleneckTrainer) -> Position:
 
 
 def append_metrics(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one JSON line to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(dict(record)) + "\n")
+    """Append one JSON line to `path`.
+
+    Raises:
+        InputError: If the disk is full or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(record)) + "\n")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; make room and add --resume") from None
 
 
-def _same(path: Path, what: str, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    for name, value in wanted.items():
-        if saved.get(name) != value:
-            raise InputError(
-                f"{path}: was trained with {what} {name} = {saved.get(name)!r}, now {value!r} is asked for; "
-                "resume with the same flags or remove the file to start anew"
-            )
+def trim_metrics(path: Path, epochs: int) -> None:
+    """Drop the records of `path` that a run resumed after `epochs` epochs will write again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:  # the process died while it wrote this line
+            continue
+        if isinstance(record, dict) and record.get("epoch", 0) < epochs:
+            kept.append(line + "\n")
+    path.write_text("".join(kept), encoding="utf-8")
 
 
 def open_run(out: Path, *, resume: bool) -> None:
@@ -87,7 +123,37 @@ def open_run(out: Path, *, resume: bool) -> None:
             pass
     except OSError as error:
         raise InputError(f"{out}: {error.strerror or error}; choose another --out") from None
-    if (out / STATE).exists() and not resume:
+    if has_state(out) and not resume:
         raise InputError(f"{out / STATE}: an earlier run is here; add --resume, or choose another --out")
     if not resume:  # what a run that ended in its first epoch left behind
         (out / METRICS).unlink(missing_ok=True)
+
+
+def has_state(out: Path) -> bool:
+    """Say whether a run in `out` left a state."""
+    return (out / STATE).exists() or (out / PREVIOUS_STATE).exists()
+
+
+def trained_digest(network: SplitNetwork) -> str:
+    """Return 16 hex digits of a SHA-256 over all that training changed: equal runs have equal ones."""
+    return tensor_digest(nn.ModuleDict(network_parts(network)))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    state = read_tensors(path)
+    if state.get("format") != _FORMAT or state.get("version") != _VERSION:
+        raise ArtifactError(f"{path}: is no training state of this version; remove it to start anew")
+    return state
+
+
+def _same(
+    path: Path, what: str, saved: Mapping[str, Any], wanted: Mapping[str, Any], under: str = ""
+) -> None:
+    for name, value in wanted.items():
+        if isinstance(value, dict) and isinstance(saved.get(name), dict):
+            _same(path, what, saved[name], value, f"{under}{name}.")
+        elif saved.get(name) != value:
+            raise InputError(
+                f"{path}: was trained with {what} {under}{name} = {saved.get(name)!r}, now {value!r} is "
+                "asked for; resume with the same flags or remove the file to start anew"
+            )

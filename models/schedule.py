@@ -6,12 +6,17 @@ draws the same numbers.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Decay = Literal["cosine", "steps", "constant"]
+Sandwich = Literal["shares", "whole"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,37 +26,76 @@ class Schedule:
     Attributes:
         warm_up: Share of the run in which the learning rate rises linearly.
         features: Share of the run that imitates features only (stage 1); the rest also imitates answers.
-        full_width: Share of the run in which only the full width is trained (delayed shrinking).
+        full_width: Share of the run in which only the full width is trained (delayed shrinking); 0: none.
+        ramp: Share of the run, after that, in which the narrower widths' part in the loss rises to 1.
+        ramp_start: Where it begins; with `ramp` 0 it counts fully at once.
+        decay: How the learning rate falls after the warm-up: half a cosine to 0, in steps, or not.
+        steps: Progress at which it is multiplied by `factor`, of the run or, with `restart`, of each stage.
+        factor: See `steps`.
+        restart: Whether stage 2 has a learning rate course of its own, without a warm-up.
+        sandwich: "shares": the widths of a step share the batch, so that it costs no more than at full width;
+            "whole": each sees all of it (US-Nets).
+        random_widths: Widths per step beside the widest and the narrowest.
     """
 
     warm_up: float = 0.02
     features: float = 0.5
     full_width: float = 0.4
+    ramp: float = 0.0
+    ramp_start: float = 0.1
+    decay: Decay = "cosine"
+    steps: tuple[float, ...] = ()
+    factor: float = 0.1
+    restart: bool = False
+    sandwich: Sandwich = "shares"
+    random_widths: int = 1
 
     def rate(self, progress: float) -> float:
-        """Return the factor on the learning rate: linear warm-up, then half a cosine down to 0."""
+        """Return the factor on the learning rate: linear warm-up, then the decay."""
         if progress < self.warm_up:
             return progress / self.warm_up
-        done = min(1.0, (progress - self.warm_up) / (1.0 - self.warm_up))
-        return 0.5 * (1.0 + math.cos(math.pi * done))
+        start, end = self.warm_up, 1.0
+        if self.restart:
+            start, end = (self.features, 1.0) if self.answers(progress) else (start, self.features)
+        done = min(1.0, (progress - start) / max(end - start, 1e-9))
+        if self.decay == "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * done))
+        return self.factor ** bisect.bisect_right(self.steps, done) if self.decay == "steps" else 1.0
 
     def answers(self, progress: float) -> bool:
         """Say whether stage 2 is reached, in which the teacher's answers are imitated as well."""
         return progress >= self.features
 
-    def shares(self, progress: float, widths: int, generator: torch.Generator) -> list[tuple[int, float]]:
-        """Return (width index, share of the batch) for one step.
+    def narrow_weight(self, progress: float) -> float:
+        """Return the part of every width but the widest in the loss, in (0, 1]."""
+        if self.ramp == 0.0 or self.full_width == 0.0:
+            return 1.0
+        risen = min(1.0, max(0.0, (progress - self.full_width) / self.ramp))
+        return self.ramp_start + (1.0 - self.ramp_start) * risen
 
-        The sandwich rule (US-Nets): the widest, the narrowest and a random one between. Each takes a share
-        of the batch instead of the whole, so that a step costs no more than at full width.
+    def widths(self, progress: float, widths: int, generator: torch.Generator) -> list[int]:
+        """Return the width indices of one step, the widest first.
+
+        The sandwich rule (US-Nets): the widest, the narrowest and random ones between.
         """
         last = widths - 1
         if progress < self.full_width or widths == 1:
-            return [(last, 1.0)]
-        if widths == 2:
-            return [(last, 0.5), (0, 0.5)]
-        middle = int(torch.randint(1, last, (1,), generator=generator))
-        return [(last, 0.4), (0, 0.3), (middle, 0.3)]
+            return [last]
+        between = min(self.random_widths, widths - 2)
+        if between < 1:
+            return [last, 0]
+        drawn = 1 + torch.randperm(widths - 2, generator=generator)[:between]
+        return [last, 0, *(int(index) for index in drawn)]
+
+    def parts(self, width_indices: Sequence[int], count: int) -> list[tuple[int, slice]]:
+        """Return (width index, samples of the batch of `count` that it encodes) for one step."""
+        if self.sandwich == "whole" or len(width_indices) == 1:
+            return [(index, slice(0, count)) for index in width_indices]
+        widest = 0.5 if len(width_indices) == 2 else 0.4
+        other = (1.0 - widest) / (len(width_indices) - 1)
+        return batch_slices(
+            [(index, widest if at == 0 else other) for at, index in enumerate(width_indices)], count
+        )
 
 
 def batch_slices(shares: Sequence[tuple[int, float]], count: int) -> list[tuple[int, slice]]:
@@ -68,14 +112,25 @@ def batch_slices(shares: Sequence[tuple[int, float]], count: int) -> list[tuple[
     return [(width_index, slice(end - size, end)) for (width_index, _), size, end in parts]
 
 
-def sample_counts(count: int, offered: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Return how many leading channels each sample keeps, int64 [count] (nested dropout, Rippel 2014).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NestedDropout:
+    """Which leading channels a sample keeps while it trains (Rippel et al., 2014).
 
-    Half keep all, a quarter one of the `offered` counts, a quarter any prefix: all prefixes stay valid,
-    those that are offered are trained most.
+    Attributes:
+        full: Share of the samples that keep all.
+        offered: Share that keeps one of the counts offered; the rest keeps any prefix. So all prefixes stay
+            valid codes, those that are offered are trained most.
     """
-    full = offered[-1]
-    kind = torch.rand(count, generator=generator)
-    choice = torch.tensor(offered)[torch.randint(0, len(offered), (count,), generator=generator)]
-    anything = torch.randint(1, full + 1, (count,), generator=generator)
-    return torch.where(kind < 0.5, full, torch.where(kind < 0.75, choice, anything))
+
+    full: float = 0.5
+    offered: float = 0.25
+
+    def counts(self, count: int, offered: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Return how many leading channels each of `count` samples keeps, int64 [count]."""
+        whole = offered[-1]
+        kind = torch.rand(count, generator=generator)
+        choice = torch.tensor(offered)[torch.randint(0, len(offered), (count,), generator=generator)]
+        anything = torch.randint(1, whole + 1, (count,), generator=generator)
+        return torch.where(
+            kind < self.full, whole, torch.where(kind < self.full + self.offered, choice, anything)
+        )

@@ -86,7 +86,6 @@ def train_teacher(
                     fraction=(step + 1) / (settings.epochs * per_epoch),
                     elapsed_s=time.monotonic() - started,
                     terms={"loss": loss},
-                    bits=None,
                 )
             )
     return module.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]

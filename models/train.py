@@ -5,34 +5,45 @@ The loop around `BottleneckTrainer`; it is the one place here that reads the clo
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from isthmus.models.exit_training import train_exit
-from isthmus.models.progress import TrainProgress
-from isthmus.models.run_state import METRICS, STATE, Position, append_metrics, resume_state, save_state
+from isthmus.models.feed import Feed
+from isthmus.models.optimisers import EXIT_SPEED
+from isthmus.models.progress import Tally, TrainProgress
+from isthmus.models.run_state import METRICS, Position, append_metrics, resume_state, save_state, trim_metrics
+from isthmus.models.settings import TrainSettings
 from isthmus.models.split_network import SplitNetwork
-from isthmus.models.trainer import EXIT_SPEED, BottleneckTrainer, StepResult, TrainSettings
-from isthmus.runtime.datasets import ImageSet, spread
+from isthmus.models.trainer import BottleneckTrainer
+from isthmus.models.views import open_views
+from isthmus.models.width_statistics import calibrate
+from isthmus.runtime.datasets import ImageSet
 from isthmus.runtime.errors import InputError
 
 __all__ = ["TrainResult", "TrainSettings", "calibrate", "train_bottleneck"]
 
-# Images for the BatchNorm statistics of each width; more change the fourth digit.
-_CALIBRATION_IMAGES, _CALIBRATION_BATCH = 4096, 256
+VIEWS = "views"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """How a training ended: its steps and the seconds they took, over all resumptions."""
+    """How a training ended.
+
+    Attributes:
+        steps: Taken over all resumptions.
+        elapsed_s: Likewise.
+        finished: False if it was told to stop; its state is saved then, nothing is calibrated.
+    """
 
     steps: int
     elapsed_s: float
+    finished: bool = True
 
 
 def train_bottleneck(
@@ -43,53 +54,49 @@ def train_bottleneck(
     out: Path | None = None,
     resume: bool = False,
     max_minutes: float | None = None,
+    state_minutes: float = 10.0,
+    stop: Callable[[], bool] | None = None,
     progress: Callable[[TrainProgress], None] | None = None,
     epoch_done: Callable[[int], None] | None = None,
 ) -> TrainResult:
     """Train `network` in place on `images` and calibrate every width.
 
     Args:
-        network: The network; its teacher stays as it is.
-        images: Training images; their labels are not used.
+        network: The network, on the device to train on; its teacher stays as it is.
+        images: Training images; their labels are used only if `settings.label_weight` is not 0.
         settings: The recipe.
-        out: Directory for the resumable state (after each epoch) and the metrics; None writes nothing.
+        out: Directory for the resumable states, the metrics and the views; None writes nothing.
         resume: Continue the run in `out`, bit for bit on the same CPU and number of threads.
         max_minutes: Let the schedule end by then: progress follows the clock where it is ahead of the epochs.
             Such a run depends on the machine's speed and is not reproduced bit for bit. The exit's own passes
             come after it.
+        state_minutes: Besides after each epoch, the state is saved so often within one.
+        stop: Asked after each step; if it says so the state is saved and the training returns.
         progress: Called after each step.
-        epoch_done: Called after each epoch with its number from 0; the statistics are not calibrated then.
+        epoch_done: Called after each epoch with its number from 0, with the averaged weights in place if
+            there are any; the statistics are not calibrated then.
 
     Raises:
-        GateError: If a loss or gradient is not finite; `out` keeps the state after the last good epoch.
-        InputError: If the images do not fit, or the state in `out` is of another run.
-        ArtifactError: If the state in `out` cannot be read.
+        GateError: If a loss or gradient is not finite; `out` keeps the last good state.
+        InputError: If the images do not fit, the state in `out` is of another run, or the disk is full.
+        ArtifactError: If the states in `out` cannot be read.
     """
-    _check(network, images, settings)
+    _check(network, images, settings, out)
     trainer = BottleneckTrainer(network, settings)
-    position = resume_state(out / STATE, trainer) if out is not None and resume else Position()
-    clock = _Clock(position.elapsed_s, None if max_minutes is None else 60.0 * max_minutes)
-    pixels = torch.from_numpy(images.images)
+    position = resume_state(out, trainer) if out is not None and resume else Position()
+    if out is not None and resume:
+        trim_metrics(out / METRICS, position.epochs)
+    run = _Run(trainer, out, max_minutes, state_minutes, stop, progress)
+    run.start(images, position)
     for epoch in range(position.epochs, settings.epochs):
-        last = _run_epoch(trainer, pixels, epoch, clock, progress)
-        if last is None:
+        if not run.epoch(epoch):
             break
-        if out is not None:
-            save_state(out / STATE, trainer, Position(epochs=epoch + 1, elapsed_s=clock.elapsed_s()))
-            record = {"epoch": epoch, "elapsed_s": round(clock.elapsed_s(), 1), "bits": last.bits}
-            append_metrics(out / METRICS, {**record, **last.terms, "prices": list(trainer.price.prices)})
         if epoch_done is not None:
-            epoch_done(epoch)
-    calibrate(network, images)
-    _finish_exit(trainer, pixels, clock, progress)
-    network.eval()
-    return TrainResult(steps=trainer.steps, elapsed_s=clock.elapsed_s())
-
-
-def calibrate(network: SplitNetwork, images: ImageSet) -> None:
-    """Measure the statistics of every width on up to 4,096 of `images`, evenly spread, unaugmented."""
-    chosen = torch.from_numpy(images.images[spread(len(images), _CALIBRATION_IMAGES)])
-    network.calibrate([batch for batch in torch.split(chosen, _CALIBRATION_BATCH) if len(batch) > 1])
+            with trainer.average.applied() if trainer.average is not None else contextlib.nullcontext():
+                epoch_done(epoch)
+    if not run.stopped:
+        run.finish(images)
+    return TrainResult(steps=trainer.steps, elapsed_s=run.clock.elapsed_s(), finished=not run.stopped)
 
 
 class _Clock:
@@ -106,85 +113,163 @@ class _Clock:
         return 0.0 if self.limit_s is None else self.elapsed_s() / self.limit_s
 
 
-def _run_epoch(
-    trainer: BottleneckTrainer,
-    pixels_nhwc: Tensor,
-    epoch: int,
-    clock: _Clock,
-    progress: Callable[[TrainProgress], None] | None,
-) -> StepResult | None:
-    """Run one epoch and return the mean of its steps, or None if the time was up before its first."""
-    settings = trainer.settings
-    size = min(settings.batch_size, len(pixels_nhwc))
-    steps = len(pixels_nhwc) // size
-    order = torch.randperm(len(pixels_nhwc), generator=trainer.generator)
-    results: list[StepResult] = []
-    for step in range(steps):
-        done = max((epoch * steps + step) / (settings.epochs * steps), clock.fraction())
-        if done >= 1.0:
-            break
-        results.append(trainer.step(pixels_nhwc[order[step * size :][:size]], done))
-        if progress is not None:
-            progress(
+class _StoppedError(Exception):
+    """The training was told to stop where nothing has to be saved."""
+
+
+class _Run:
+    """The loop's state: where it stands, when it saved last, and whether it was told to stop."""
+
+    def __init__(
+        self,
+        trainer: BottleneckTrainer,
+        out: Path | None,
+        max_minutes: float | None,
+        state_minutes: float,
+        stop: Callable[[], bool] | None,
+        progress: Callable[[TrainProgress], None] | None,
+    ) -> None:
+        self.trainer, self.settings, self._out = trainer, trainer.settings, out
+        self._limit_s = None if max_minutes is None else 60.0 * max_minutes
+        self._state_s, self._stop, self._progress = 60.0 * state_minutes, stop, progress
+        self.stopped = False
+
+    def start(self, images: ImageSet, position: Position) -> None:
+        """Make the views, if asked for, and start the clock."""
+        network, views = self.trainer.network, None
+        if self.settings.views and position.epochs < self.settings.epochs:
+            assert self._out is not None
+            views = open_views(
+                self._out / VIEWS,
+                network,
+                torch.from_numpy(images.images),
+                self.settings,
+                progress=self._viewed,
+            )
+        self._feed = Feed(images, self.settings, self.trainer.device, views)
+        self._position = position
+        self.clock = _Clock(position.elapsed_s, self._limit_s)
+        self._saved_s = self.clock.elapsed_s()
+
+    def epoch(self, epoch: int) -> bool:
+        """Run one epoch, or what is left of it; False if it was the last: the time is up, or a stop."""
+        first = self._position.step if epoch == self._position.epochs else 0
+        tally = Tally(self._position.sums if first else None)
+        order, trainer = self._feed.order(epoch), self.trainer
+        for step in range(first, self._feed.steps):
+            done = max(self._fraction(epoch, step), self.clock.fraction())
+            if done >= 1.0:
+                break
+            batch = self._feed.batch(epoch, order, step)
+            result = trainer.step(batch.images, done, labels=batch.labels, recall=batch.recall)
+            tally.add(result.terms, result.bits)
+            if self._progress is not None:
+                fraction = min(1.0, max(self._fraction(epoch, step + 1), self.clock.fraction()))
+                self._progress(
+                    TrainProgress(
+                        epoch=epoch,
+                        epochs=self.settings.epochs,
+                        step=trainer.steps,
+                        fraction=fraction,
+                        elapsed_s=self.clock.elapsed_s(),
+                        terms=result.terms,
+                        bits=result.bits,
+                        learning_rate=result.learning_rate,
+                    )
+                )
+            self.stopped = self._stop is not None and self._stop()
+            due = self.clock.elapsed_s() - self._saved_s >= self._state_s
+            if (self.stopped or due) and step + 1 < self._feed.steps:
+                self._save(epoch, step + 1, tally)
+            if self.stopped and step + 1 < self._feed.steps:
+                return False
+        if not tally.sums:
+            return False
+        self._close(epoch, tally)
+        return not self.stopped
+
+    def finish(self, images: ImageSet) -> None:
+        """Put the averages in place, calibrate, and train the exit alone."""
+        network = self.trainer.network
+        if self.trainer.average is not None:
+            self.trainer.average.apply()
+        calibrate(network, images, kind=self.settings.calibration)
+        try:
+            self._finish_exit(images)
+        except _StoppedError:
+            self.stopped = True
+        network.eval()
+
+    def _close(self, epoch: int, tally: Tally) -> None:
+        if self._out is None:
+            return
+        rates = [group["lr"] for group in self.trainer.optimiser.param_groups]
+        record = {
+            "epoch": epoch,
+            "steps": self.trainer.steps,
+            "elapsed_s": round(self.clock.elapsed_s(), 1),
+            "learning_rate": rates[0],
+            "bits": {str(index): round(bits, 1) for index, bits in tally.bits().items()},
+            **tally.terms(),
+            "prices": self.trainer.price.prices,
+        }
+        append_metrics(self._out / METRICS, record)
+        self._save(epoch + 1, 0, Tally())
+
+    def _save(self, epochs: int, step: int, tally: Tally) -> None:
+        if self._out is not None:
+            elapsed_s = self.clock.elapsed_s()
+            position = Position(epochs=epochs, step=step, elapsed_s=elapsed_s, sums=tally.sums)
+            save_state(self._out, self.trainer, position)
+            self._saved_s = elapsed_s
+
+    def _fraction(self, epoch: int, step: int) -> float:
+        return (epoch * self._feed.steps + step) / (self.settings.epochs * self._feed.steps)
+
+    def _viewed(self, done: int, count: int) -> None:
+        if self._progress is not None:
+            self._progress(
                 TrainProgress(
-                    epoch=epoch,
-                    epochs=settings.epochs,
-                    step=trainer.steps,
-                    fraction=min(
-                        1.0, max((epoch * steps + step + 1) / (settings.epochs * steps), clock.fraction())
-                    ),
-                    elapsed_s=clock.elapsed_s(),
-                    terms=results[-1].terms,
-                    bits=results[-1].bits,
+                    epoch=0,
+                    epochs=self.settings.epochs,
+                    step=0,
+                    fraction=1e-9,
+                    elapsed_s=0.0,
+                    terms={"views drawn": done / count},
                 )
             )
-    return _mean(results) if results else None
 
+    def _finish_exit(self, images: ImageSet) -> None:
+        settings, began_s = self.settings, self.clock.elapsed_s()
 
-def _finish_exit(
-    trainer: BottleneckTrainer,
-    pixels_nhwc: Tensor,
-    clock: _Clock,
-    progress: Callable[[TrainProgress], None] | None,
-) -> None:
-    settings, began_s = trainer.settings, clock.elapsed_s()
-
-    def report(step: int, steps: int, loss: float) -> None:
-        if progress is not None:
-            progress(
-                TrainProgress(
-                    epoch=(step - 1) * settings.exit_epochs // steps,
-                    epochs=settings.exit_epochs,
-                    step=trainer.steps + step,
-                    fraction=step / steps,
-                    elapsed_s=clock.elapsed_s() - began_s,
-                    terms={"exit alone": loss},
-                    bits=None,
+        def report(step: int, steps: int, loss: float) -> None:
+            if self._progress is not None:
+                self._progress(
+                    TrainProgress(
+                        epoch=(step - 1) * settings.exit_epochs // steps,
+                        epochs=settings.exit_epochs,
+                        step=self.trainer.steps + step,
+                        fraction=step / steps,
+                        elapsed_s=self.clock.elapsed_s() - began_s,
+                        terms={"exit alone": loss},
+                    )
                 )
-            )
+            if self._stop is not None and self._stop():
+                raise _StoppedError
 
-    train_exit(
-        trainer.network,
-        pixels_nhwc,
-        epochs=settings.exit_epochs,
-        learning_rate=EXIT_SPEED * settings.learning_rate,
-        temperature=settings.temperature,
-        augmentation=settings.augmentation,
-        seed=settings.seed,
-        progress=report,
-    )
-
-
-def _mean(results: list[StepResult]) -> StepResult:
-    names = {name: None for result in results for name in result.terms}
-    terms = {}
-    for name in names:
-        values = [result.terms[name] for result in results if name in result.terms]
-        terms[name] = sum(values) / len(values)
-    return StepResult(terms=terms, bits=sum(result.bits for result in results) / len(results))
+        train_exit(
+            self.trainer.network,
+            torch.from_numpy(images.images),
+            epochs=settings.exit_epochs,
+            learning_rate=EXIT_SPEED * settings.learning_rate,
+            temperature=settings.temperature,
+            augmentation=settings.augmentation,
+            seed=settings.seed,
+            progress=report,
+        )
 
 
-def _check(network: SplitNetwork, images: ImageSet, settings: TrainSettings) -> None:
+def _check(network: SplitNetwork, images: ImageSet, settings: TrainSettings, out: Path | None) -> None:
     config = network.config
     wanted = (config.input_height, config.input_width, config.input_channels)
     if images.shape_hwc != wanted:
@@ -194,5 +279,5 @@ def _check(network: SplitNetwork, images: ImageSet, settings: TrainSettings) -> 
             f"{images.name}: {len(images)} images in batches of {settings.batch_size}; "
             "BatchNorm needs at least 2"
         )
-    if settings.epochs < 1:
-        raise InputError(f"{settings.epochs} epochs: give at least 1")
+    if settings.views and out is None:
+        raise InputError(f"{settings.views} views need a directory for their files; give one, or 0 views")

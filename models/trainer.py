@@ -6,223 +6,173 @@ Knows nothing of files, consoles and clocks: progress is an argument, results ar
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from isthmus.models.augment import Augmentation
-from isthmus.models.losses import distillation_loss, feature_loss
-from isthmus.models.quantise import prefix_mask
-from isthmus.models.rate import LatentPrior, RatePrice
-from isthmus.models.schedule import Schedule, batch_slices, sample_counts
+from isthmus.models.averaging import WeightAverage
+from isthmus.models.finite import first_gradient, first_tensor
+from isthmus.models.objective import Objective
+from isthmus.models.optimisers import make_optimiser
+from isthmus.models.settings import TrainSettings
 from isthmus.models.split_network import SplitNetwork
 from isthmus.runtime.errors import GateError
 
-_MAX_GRADIENT_NORM = 5.0
-# The exit is small, starts late and bends nothing else: its learning rate is this many times the encoder's.
-EXIT_SPEED = 3.0
+__all__ = ["BottleneckTrainer", "StepResult", "TrainSettings"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
-    """How a bottleneck is trained.
-
-    Attributes:
-        epochs: Passes over the training images.
-        batch_size: Images per step, shared by the widths of the step.
-        learning_rate, tail_learning_rate: Peak rates of AdamW for the bottleneck and for a tuned tail.
-        weight_decay: On convolution and linear weights only.
-        temperature: Softens the teacher's answer.
-        feature_weight, answer_weight: Weights of the losses in stage 2; in stage 1 there are features only,
-            with weight 1. Answers come in small: their gradient undoes features that took an epoch to learn.
-        target_bits: Mean bits of a whole latent that the rate price steers to; None keeps the price.
-        rate_price: First (or fixed) price, in loss per bit; 0 with no target trains without a rate term.
-        schedule: Stages and delayed shrinking.
-        augmentation: Applied to every batch.
-        precision: bfloat16 runs convolutions under autocast: twice as fast where the CPU has AVX-512 BF16.
-        exit_epochs: Passes that train the early exit alone, after everything else is finished.
-        seed: Of everything random.
-    """
-
-    epochs: int
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    tail_learning_rate: float = 3e-5
-    weight_decay: float = 1e-4
-    temperature: float = 2.0
-    feature_weight: float = 1.0
-    answer_weight: float = 0.25
-    target_bits: float | None = None
-    rate_price: float = 1e-5
-    schedule: Schedule = field(default_factory=Schedule)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    exit_epochs: int = 0
-    seed: int = 0
+_REMEDY = "lower --learning-rate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What one step measured: loss terms by name, estimated bits per image of its widest width."""
+    """What one step measured.
+
+    Attributes:
+        terms: Loss terms by name.
+        bits: Estimated bits of a whole latent, by index of the widths of the step; empty without a rate term.
+        learning_rate: Of the bottleneck, in this step.
+    """
 
     terms: Mapping[str, float]
-    bits: float
+    bits: Mapping[int, float]
+    learning_rate: float
 
 
 class BottleneckTrainer:
-    """Trains the bottleneck of a `SplitNetwork` in place."""
+    """Trains the bottleneck of a `SplitNetwork` in place, on the device the network is on."""
 
     def __init__(self, network: SplitNetwork, settings: TrainSettings) -> None:
         """Take the network, whose teacher stays as it is, and the settings."""
         self.network, self.settings = network, settings
-        config = network.config
+        self.device = next(network.parameters()).device
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.prior = LatentPrior(len(config.widths), config.channels)
-        self.price = RatePrice([settings.rate_price] * len(config.widths), settings.target_bits)
-        self.optimiser = _optimiser(network, self.prior, settings)
+        self.objective = Objective(network, settings, self.generator)
+        self.prior, self.price = self.objective.prior, self.objective.price
+        self.answers = False
+        self.optimiser = make_optimiser(network, self.prior, settings, answers=False)
+        trained = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        self.average = WeightAverage(trained, settings.average) if settings.average else None
         self.steps = 0
 
-    def step(self, batch_nhwc: Tensor, progress: float) -> StepResult:
-        """Take one optimiser step on uint8 images [n, h, w, c] at `progress` ∈ [0, 1].
+    def step(
+        self,
+        batch_nhwc: Tensor,
+        progress: float,
+        *,
+        labels: Tensor | None = None,
+        recall: Callable[[int], list[Tensor]] | None = None,
+    ) -> StepResult:
+        """Take one optimiser step.
+
+        Args:
+            batch_nhwc: uint8 images [n, h, w, c], not augmented yet unless `recall` is given.
+            progress: In [0, 1].
+            labels: int64 [n]; needed if the settings weigh labels.
+            recall: Returns the first so many targets that the teacher once gave for these very images.
 
         Raises:
-            GateError: If a loss term or a gradient is not finite; the parameters are then as before the step.
+            GateError: If a loss term or a gradient is not finite; names the first tensor that is not. The
+                parameters are then as before the step.
         """
-        self.network.train()
+        self._enter_stage(progress)
+        if not self.network.training:
+            self.network.train()
+        factor = self.settings.schedule.rate(progress)
         for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * self.settings.schedule.rate(progress)
-        x_nchw = self.network.normalise(self.settings.augmentation(batch_nhwc, self.generator))
-        x_nchw = x_nchw.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            terms, bits = self._terms(x_nchw, progress)
+            group["lr"] = group["peak"] * factor
+        before = self.generator.get_state()
+        batch_nhwc = batch_nhwc.to(self.device, non_blocking=True)
+        labels = labels.to(self.device, non_blocking=True) if labels is not None else None
+        found = self.objective(batch_nhwc, progress, labels=labels, recall=recall)
         self.optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-        self._check(terms)
+        torch.stack(list(found.terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        terms = self._checked(found.terms, batch_nhwc, progress, before, labels, recall)
         self.optimiser.step()
+        if self.average is not None:
+            self.average.update()
         self.steps += 1
-        return StepResult(terms={name: float(term.detach()) for name, term in terms.items()}, bits=bits)
+        return StepResult(
+            terms=terms, bits=self.objective.learn(found), learning_rate=self.optimiser.param_groups[0]["lr"]
+        )
 
     def state(self) -> dict[str, Any]:
         """Return everything beside the network's parameters that a resumed run needs."""
         return {
             "prior": self.prior.state_dict(),
-            "prices": list(self.price.prices),
+            "prices": self.price.prices,
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
+            "noise": self.objective.noise.get_state(),
+            "average": None if self.average is None else self.average.state(),
+            "answers": self.answers,
             "steps": self.steps,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state`."""
+        if state["answers"]:
+            self._answer()
         self.prior.load_state_dict(state["prior"])
-        self.price.prices = [float(price) for price in state["prices"]]
+        self.price.prices = [[float(price) for price in row] for row in state["prices"]]
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
+        self.objective.noise.set_state(state["noise"])
+        if self.average is not None:
+            self.average.restore(state["average"])
         self.steps = int(state["steps"])
 
-    def _terms(self, x_nchw: Tensor, progress: float) -> tuple[dict[str, Tensor], float]:
-        answers = self.settings.schedule.answers(progress)
-        targets = self._teacher(x_nchw, answers)
-        levels, rate, bits = self._encode(x_nchw, progress)
-        counts = sample_counts(len(x_nchw), self.network.config.channel_counts, self.generator)
-        mask = prefix_mask(counts, self.network.config.channels)
-        quantiser = self.network.quantiser
-        rounded = quantiser.rounded(levels)
-        outputs = [self.network.decoder(quantiser.dequantised(rounded * mask))]
-        for segment in list(self.network.tail)[: len(targets) - 1]:
-            outputs.append(segment(outputs[-1]))
-        weight = self.settings.feature_weight if answers else 1.0
-        terms = {"rate": (rate * mask[:, :, 0, 0]).sum() / len(x_nchw)}
-        pairs = list(zip(outputs, targets, strict=True))
-        if answers:
-            student_nk, teacher_nk = pairs.pop()
-            answer = distillation_loss(student_nk, teacher_nk, self.settings.temperature)
-            terms["answer"] = self.settings.answer_weight * answer
-            if self.network.exit_head is not None:
-                # Detached: an early exit must not bend the latent that the tail needs.
-                exit_nk = self.network.exit_head(quantiser.dequantised(rounded).detach())
-                terms["exit"] = distillation_loss(exit_nk, teacher_nk, self.settings.temperature)
-        for index, (student, teacher) in enumerate(pairs):
-            terms[f"features{index}"] = weight * feature_loss(student, teacher)
-        return terms, bits
+    def _enter_stage(self, progress: float) -> None:
+        if not self.answers and self.settings.schedule.answers(progress):
+            self._answer()
 
-    @torch.no_grad()
-    def _teacher(self, x_nchw: Tensor, answers: bool) -> list[Tensor]:
-        """Return the teacher's features at the cut and the next level or, for stage 2, through the logits."""
-        targets = [self.network.teacher_head(x_nchw)]
-        segments = list(self.network.teacher_tail)
-        for segment in segments if answers else segments[:-1][:1]:
-            targets.append(segment(targets[-1]))
-        return targets
+    def _answer(self) -> None:
+        """Enter stage 2: some recipes change the optimiser there, or stop training the encoder."""
+        self.answers = True
+        settings, network = self.settings, self.network
+        if settings.freeze_encoder:
+            for part in (network.encoder, network.quantiser, self.prior):
+                part.requires_grad_(False)
+        if settings.freeze_encoder or settings.answer_optimiser or settings.answer_learning_rate:
+            self.optimiser = make_optimiser(network, self.prior, settings, answers=True)
 
-    def _encode(self, x_nchw: Tensor, progress: float) -> tuple[Tensor, Tensor, float]:
-        """Return levels [n, C, h, w] of the step's widths, priced rate [n, C], the widest width's bits."""
-        shares = self.settings.schedule.shares(progress, len(self.network.config.widths), self.generator)
-        levels, rates, widest = [], [], 0.0
-        for position, (width_index, part) in enumerate(batch_slices(shares, len(x_nchw))):
-            part_levels = self.network.quantiser.levels(self.network.encoder(x_nchw[part], width_index))
-            # Uniform noise stands for rounding in the estimate, where rounding has no gradient (Ballé).
-            noise = torch.rand(part_levels.shape, generator=self.generator) - 0.5
-            bits = self.prior.bits(part_levels + noise, width_index)
-            mean = float(bits.detach().sum(dim=1).mean())
-            widest = mean if position == 0 else widest
-            rates.append(self.price.prices[width_index] * bits)
-            self.price.update(width_index, mean)
-            levels.append(part_levels)
-        return torch.cat(levels), torch.cat(rates), widest
+    def _checked(
+        self,
+        terms: Mapping[str, Tensor],
+        batch_nhwc: Tensor,
+        progress: float,
+        generator_state: Tensor,
+        labels: Tensor | None,
+        recall: Callable[[int], list[Tensor]] | None,
+    ) -> dict[str, float]:
+        """Clip the gradients and return the terms as numbers, all in one transfer from the device."""
+        norms = self._clip()
+        values = torch.stack([*(term.detach() for term in terms.values()), *norms]).tolist()
+        named = dict(zip(terms, values, strict=False))
+        if all(math.isfinite(value) for value in values):
+            return named
+        bad = next((name for name, value in named.items() if not math.isfinite(value)), None)
+        if bad is not None:
 
-    def _exit_parameters(self) -> list[nn.Parameter]:
-        return [] if self.network.exit_head is None else list(self.network.exit_head.parameters())
+            def again() -> None:
+                self.generator.set_state(generator_state)
+                self.objective(batch_nhwc, progress, labels=labels, recall=recall)
 
-    def _check(self, terms: Mapping[str, Tensor]) -> None:
-        for name, term in terms.items():
-            if not math.isfinite(float(term.detach())):
-                raise GateError(
-                    f"step {self.steps}: loss term '{name}' is {float(term.detach())}; lower --learning-rate"
-                )
+            what = first_tensor(self.network, again) or first_tensor(self.prior, lambda: None)
+            tensor = f"; the first tensor that is not finite: {what}" if what else ""
+            raise GateError(f"step {self.steps}: loss term '{bad}' is {named[bad]}{tensor}; {_REMEDY}")
+        name = first_gradient([*self.network.named_parameters(), *self.prior.named_parameters()])
+        raise GateError(f"step {self.steps}: the gradient of '{name}' is not finite; {_REMEDY}")
+
+    def _clip(self) -> list[Tensor]:
         # The exit is clipped by itself: its first, large gradients would shrink all the others.
-        apart = {id(value) for value in self._exit_parameters()}
+        exit_head = self.network.exit_head
+        own = [] if exit_head is None else list(exit_head.parameters())
+        apart = {id(value) for value in own}
         everything = [value for group in self.optimiser.param_groups for value in group["params"]]
         shared = [value for value in everything if id(value) not in apart]
-        norms = [
-            float(nn.utils.clip_grad_norm_(values, _MAX_GRADIENT_NORM))
-            for values in (shared, self._exit_parameters())
-        ]
-        if not all(math.isfinite(norm) for norm in norms):
-            named = [*self.network.named_parameters(), *self.prior.named_parameters()]
-            bad = next(
-                name
-                for name, value in named
-                if value.grad is not None and not bool(value.grad.isfinite().all())
-            )
-            raise GateError(
-                f"step {self.steps}: the gradient of '{bad}' is not finite; lower --learning-rate"
-            )
-
-
-def _optimiser(network: SplitNetwork, prior: LatentPrior, settings: TrainSettings) -> torch.optim.AdamW:
-    """Return AdamW with a peak rate per group; no decay on biases, affines and gains (US-Nets)."""
-    parts: tuple[nn.Module, ...] = (network.encoder, network.quantiser, network.decoder)
-    own = [named for part in parts for named in part.named_parameters()]
-    early_exit = [] if network.exit_head is None else list(network.exit_head.named_parameters())
-    groups: list[dict[str, Any]] = []
-    tail = list(network.tail.named_parameters()) if network.config.tail_tuned else []
-    rate = settings.learning_rate
-    for named, peak in ((own, rate), (early_exit, EXIT_SPEED * rate), (tail, settings.tail_learning_rate)):
-        decayed = [value for name, value in named if _is_decayed(name, value)]
-        plain = [value for name, value in named if not _is_decayed(name, value)]
-        groups.append({"params": decayed, "peak": peak, "weight_decay": settings.weight_decay})
-        groups.append({"params": plain, "peak": peak, "weight_decay": 0.0})
-    # The prior only follows the latents, it may do so quickly.
-    groups.append(
-        {"params": list(prior.parameters()), "peak": 5 * settings.learning_rate, "weight_decay": 0.0}
-    )
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=(0.9, 0.99))
-
-
-def _is_decayed(name: str, value: Tensor) -> bool:
-    return name.endswith("weight") and value.ndim > 1
+        limit = self.settings.clip or math.inf
+        return [nn.utils.clip_grad_norm_(values, limit) for values in (shared, own) if values]

@@ -1,24 +1,25 @@
-"""Turn the flags of `isthmus train` into settings, over a recipe's defaults."""
+"""Turn the settings of `isthmus train` into what the trainer takes."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from isthmus.cli.train import Augment, Precision
-from isthmus.models.augment import Augmentation
-from isthmus.models.design import BottleneckSize
-from isthmus.models.recipes import Recipe
-from isthmus.models.train import TrainSettings
+from isthmus.models.augment import Augmentation, Mixing
+from isthmus.models.option_layers import merged, with_defaults
+from isthmus.models.recipes import load_recipe, recipe_for
+from isthmus.models.schedule import NestedDropout, Schedule
+from isthmus.models.settings import RateTerm, TrainSettings
+from isthmus.models.size import BottleneckSize
 from isthmus.partitioner.plan_file import read_plan
-from isthmus.runtime.datasets import ImageSet
 from isthmus.runtime.errors import InputError, PlanError
 
 
-def cut_name(cut: str | None, plan: Path | None) -> str:
+def cut_name(cut: str | None, plan: str | None) -> str:
     """Return the cut that was named directly or by a plan.
 
     Raises:
@@ -29,99 +30,166 @@ def cut_name(cut: str | None, plan: Path | None) -> str:
     if cut is not None:
         return cut
     assert plan is not None
-    choice = read_plan(plan).choice
+    choice = read_plan(Path(plan).expanduser()).choice
     if choice.module is None:
         raise PlanError(f"{plan}: chose '{choice.kind}' and names no torch module; give --cut NAME")
     return choice.module
 
 
-def bottleneck_size(
-    size: BottleneckSize,
-    channels: int | None,
-    counts: str | None,
-    widths: str | None,
-    encoder: str | None,
-    decoder: str | None,
-    exit_channels: int | None,
-) -> BottleneckSize:
-    """Return the recipe's size with the flags that were given.
+def whole_configuration(given: Mapping[str, Any], shape_hwc: tuple[int, int, int]) -> dict[str, Any]:
+    """Return every setting: those `given`, over the recipe they name or that suits the images, over defaults.
+
+    What "auto" stands for on this machine is filled in, so that the result can be reproduced.
 
     Raises:
-        InputError: If a flag cannot be read.
+        InputError: If the recipe cannot be used.
     """
-    if channels is not None:  # the recipe's prefixes belong to its own number of channels
-        size = dataclasses.replace(size, channel_counts=None)
+    recipe = load_recipe(given.get("recipe") or recipe_for(shape_hwc))
+    if "channels" in given:  # the recipe's prefixes belong to its own number of channels
+        recipe.pop("channel_counts", None)
+    if given.get("augment") is not None:
+        for name in ("shift", "flip", "crop_scale", "jitter"):
+            recipe.pop(name, None)
+    settings = with_defaults(merged(recipe, given))
+    settings["recipe"] = settings["recipe"] or recipe_for(shape_hwc)
+    device = chosen_device(settings["device"])
+    settings["device"] = str(device)
+    settings["precision"] = _precision(settings["precision"], device)
+    if settings["compile"] == "auto":
+        settings["compile"] = "on" if device.type == "cuda" else "off"
+    if settings["threads"] is None:
+        settings["threads"] = torch.get_num_threads()
+    return settings
+
+
+def bottleneck_size(settings: Mapping[str, Any]) -> BottleneckSize:
+    """Return the bottleneck that the settings describe; what they leave out has the usual size.
+
+    Raises:
+        InputError: If a setting cannot be read.
+    """
+    counts, widths, encoder = (settings[name] for name in ("channel_counts", "widths", "encoder"))
     changes: dict[str, Any] = {
-        "channels": channels,
-        "channel_counts": numbers(counts, int, "--channel-counts") if counts else None,
-        "widths": numbers(widths, float, "--widths") if widths else None,
+        "family": settings["family"],
+        "channels": settings["channels"],
+        "channel_counts": tuple(counts) if counts else None,
+        "widths": tuple(float(width) for width in widths) if widths else None,
         "encoder": stages(encoder, "--encoder") if encoder else None,
-        "exit_channels": exit_channels,
+        "exit_channels": settings["exit_channels"],
+        "structure": _tupled(settings["structure"]) if settings["structure"] else None,
     }
-    if decoder:
-        changes["decoder_channels"], changes["decoder_blocks"] = stages(decoder, "--decoder")[0]
-    return dataclasses.replace(size, **{name: value for name, value in changes.items() if value is not None})
+    if settings["decoder"]:
+        changes["decoder_channels"], changes["decoder_blocks"] = stages(settings["decoder"], "--decoder")[0]
+    given = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(BottleneckSize(), **given)
 
 
-def train_settings(
-    recipe: Recipe, *, target_bytes: float | None, rate_price: float | None, **given: Any
-) -> TrainSettings:
-    """Return the recipe's settings with the values in `given` that are not None.
+def train_settings(settings: Mapping[str, Any], shape_hwc: tuple[int, int, int]) -> TrainSettings:
+    """Return how the settings train.
 
     Raises:
-        InputError: If both a target and a fixed price are given.
+        InputError: If they contradict each other.
     """
-    if target_bytes is not None and rate_price is not None:
-        raise InputError("--target-bytes and --rate-price: give one of them, the target steers the price")
-    values = {
-        name: getattr(recipe, name) for name in ("epochs", "exit_epochs", "batch_size", "learning_rate")
+    for name in ("epochs", "batch_size", "learning_rate"):
+        if settings[name] is None:
+            raise InputError(f"{name} is not set: the recipe leaves it out, give --{name.replace('_', '-')}")
+    alike = {field.name for field in dataclasses.fields(TrainSettings)} & set(settings)
+    values = {name: settings[name] for name in alike if settings[name] is not None}
+    nested = NestedDropout(full=settings["full_channels"], offered=settings["offered_channels"])
+    return TrainSettings(
+        **values,
+        rate=_rate(settings),
+        nested=nested if settings["nested_dropout"] else None,
+        schedule=_schedule(settings),
+        augmentation=_augmentation(settings, shape_hwc),
+        mixing=Mixing(mixup=settings["mixup"], cutmix=settings["cutmix"]),
+        compiled=settings["compile"] == "on",
+    )
+
+
+def _schedule(settings: Mapping[str, Any]) -> Schedule:
+    return Schedule(
+        warm_up=settings["warm_up"],
+        features=settings["feature_share"],
+        full_width=settings["full_width_share"],
+        ramp=settings["ramp_share"],
+        ramp_start=settings["ramp_start"],
+        decay=settings["decay"],
+        steps=tuple(float(step) for step in settings["decay_steps"] or ()),
+        factor=settings["decay_factor"],
+        restart=settings["restart"],
+        sandwich=settings["sandwich"],
+        random_widths=settings["random_widths"],
+    )
+
+
+def _rate(settings: Mapping[str, Any]) -> RateTerm:
+    price, target = settings["rate_price"], settings["target_bytes"]
+    if price is not None and target is not None:
+        raise InputError("target_bytes and rate_price: give one of them, the target steers the price")
+    first = RateTerm().price if price is None else tuple(float(value) for value in price)
+    if target is None:
+        return RateTerm(price=(0.0,) if price is None else first)
+    rows = [row if isinstance(row, list) else [row] for row in target]
+    if min(value for row in rows for value in row) <= 0:
+        raise InputError(f"target_bytes {target}: give bytes above 0, or rate_price 0 for no rate term")
+    return RateTerm(target_bits=tuple(tuple(8.0 * value for value in row) for row in rows), price=first)
+
+
+def _augmentation(settings: Mapping[str, Any], shape_hwc: tuple[int, int, int]) -> Augmentation:
+    eighth = max(1, shape_hwc[0] // 8)
+    usual: dict[str, dict[str, Any]] = {
+        "none": {},
+        "shift": {"shift": eighth},
+        "shift-flip": {"shift": eighth, "flip": True},
+        "crop-flip": {"crop_scale": 0.35, "flip": True},
     }
-    values |= {name: value for name, value in given.items() if value is not None}
-    if rate_price is not None:
-        return TrainSettings(**values, rate_price=rate_price)
-    return TrainSettings(**values, target_bits=8 * (target_bytes or recipe.target_bytes))
+    values = usual[settings["augment"] or "none"]
+    names = ("shift", "flip", "crop_scale", "jitter")
+    values = values | {name: settings[name] for name in names if settings[name] is not None}
+    return Augmentation(**values)
 
 
-def augmentation(kind: Augment | None, images: ImageSet) -> Augmentation | None:
-    """Return the augmentation asked for, or None where the recipe's is to be used."""
-    if kind is None:
-        return None
-    shift = 0 if kind == "none" else max(1, images.shape_hwc[0] // 8)
-    return Augmentation(shift=shift, flip=kind == "shift-flip")
+def chosen_device(name: str) -> torch.device:
+    """Return the device that `name` asks for; "auto" is a GPU where there is one.
+
+    Raises:
+        InputError: If it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device {name!r}: give auto, cpu, cuda or cuda:N") from None
+    present = torch.cuda.device_count() if device.type == "cuda" else int(device.type == "cpu")
+    if (device.index or 0) >= present:
+        raise InputError(f"device {name!r}: this machine has no such device; give auto or cpu")
+    return device
 
 
-def supported_precision(asked: Precision) -> Literal["float32", "bfloat16"]:
-    """Return the precision asked for, or what is fast on this CPU."""
+def _precision(asked: str, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """Return the precision asked for, or what is fast on this device."""
     if asked != "auto":
-        return asked
+        return "bfloat16" if asked == "bfloat16" else "float32"
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     # Without these instructions bfloat16 is emulated and slower than float32.
     return "bfloat16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "float32"
 
 
-def per_channel(text: str | None, flag: str, channels: int) -> tuple[float, ...] | None:
+def per_channel(values: list[float] | None, flag: str, channels: int) -> tuple[float, ...] | None:
     """Return the normalisation `flag` gives per image channel, or None where it is not given.
 
     Raises:
-        InputError: If it cannot be read or has another number of values.
+        InputError: If it has another number of values.
     """
-    if text is None:
+    if values is None:
         return None
-    values = numbers(text, float, flag)
     if len(values) != channels:
+        text = ",".join(f"{value:g}" for value in values)
         raise InputError(f"{flag} {text!r}: give {channels} values, one per channel of the images")
-    return values
-
-
-def numbers(text: str, kind: type[Any], flag: str) -> tuple[Any, ...]:
-    """Return the comma-separated numbers of `flag`.
-
-    Raises:
-        InputError: If one is no number.
-    """
-    try:
-        return tuple(kind(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{flag} {text!r}: give numbers separated by commas") from None
+    return tuple(float(value) for value in values)
 
 
 def stages(text: str, flag: str) -> tuple[tuple[int, int], ...]:
@@ -138,3 +206,7 @@ def stages(text: str, flag: str) -> tuple[tuple[int, int], ...]:
     if not stages or any(channels < 4 or blocks < 0 for channels, blocks in stages):
         raise InputError(f"{flag} {text!r}: give CHANNELSxBLOCKS, at least 4 channels, as in 48x1,96x1")
     return stages
+
+
+def _tupled(structure: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in structure.items()}

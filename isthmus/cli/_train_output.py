@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,37 @@ from isthmus.models.evaluate import Evaluation, PointResult, evaluate
 from isthmus.models.network import SplitNetwork
 from isthmus.models.progress import TrainProgress
 from isthmus.models.run_state import METRICS, append_metrics
-from isthmus.models.train import calibrate
+from isthmus.models.settings import Calibration
+from isthmus.models.width_statistics import calibrate
 from isthmus.runtime.datasets import ImageSet
+
+# In the middle of a training fewer images are enough for the statistics.
+_CALIBRATION_SHARE = 0.25
 
 
 class TrainingBar:
     """A bar with the time left on a terminal, and a line after each epoch everywhere."""
 
-    def __init__(self, task: str, note: Path | None = None) -> None:
-        """Take what is being done and, for the notes of `hold_out`, the run's directory."""
+    def __init__(self, task: str, widths: tuple[float, ...] = (), note: Path | None = None) -> None:
+        """Take what is being done, the widths it is done for and, for `hold_out`, the run's directory."""
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._bar.add_task(task, total=1.0, state="")
-        self._note = note
-        self._held: tuple[SplitNetwork, ImageSet, ImageSet] | None = None
+        self._note, self._widths = note, widths
+        self._held: Callable[[], list[PointResult]] | None = None
+        self._every = 1
+        self._bits: dict[int, float] = {}
 
-    def hold_out(self, network: SplitNetwork, trained: ImageSet, held_out: ImageSet) -> None:
-        """Measure `network` on `held_out` after each epoch, calibrated on `trained`."""
-        self._held = (network, trained, held_out)
+    def hold_out(
+        self, network: SplitNetwork, trained: ImageSet, held_out: ImageSet, every: int, kind: Calibration
+    ) -> None:
+        """Measure `network` on `held_out` after `every` so many epochs, calibrated on some of `trained`."""
+
+        def measure() -> list[PointResult]:
+            calibrate(network, trained, kind=kind, share=_CALIBRATION_SHARE)
+            return list(evaluate(network, held_out).points)
+
+        self._held, self._every = measure, every
 
     def __enter__(self) -> TrainingBar:
         self._bar.start()
@@ -42,28 +56,32 @@ class TrainingBar:
     def step(self, now: TrainProgress) -> None:
         """Show the state after one step."""
         self._now = now
+        self._bits.update(now.bits)
         self._bar.update(self._task, completed=now.fraction, state=self._state())
 
     def epoch(self, number: int) -> None:
         """Print the line of epoch `number`."""
         line = self._state()
-        if self._held is not None:
-            network, trained, held_out = self._held
-            calibrate(network, trained)
-            ends = sorted({0, len(network.config.widths) - 1})
-            points = evaluate(network, held_out, width_indices=ends).points
-            record = [[p.width_index, p.channels, p.accuracy, round(p.entropy_bytes, 1)] for p in points]
+        if self._held is not None and ((number + 1) % self._every == 0 or number + 1 == self._now.epochs):
+            points = self._held()
+            record = [
+                [p.width_index, p.channels, p.accuracy, round(p.entropy_bytes, 1), p.agreement]
+                for p in points
+            ]
             assert self._note is not None
             append_metrics(self._note / METRICS, {"epoch": number, "held_out": record})
-            line += f"  held-out {_point(points[-1])}, narrowest {_point(points[0])}"
+            counts = len({point.channels for point in points})
+            line += f"  held-out {_point(points[-1])}, narrowest {_point(points[counts - 1])}"
         console.print(line, soft_wrap=True)
 
     def _state(self) -> str:
         now = self._now
         parts = "  ".join(f"{name} {value:.3f}" for name, value in now.terms.items())
-        size = "" if now.bits is None else f"  {now.bits / 8:.0f} B"
-        clock = f"{now.elapsed_s:.0f} s, {now.remaining_s:.0f} s left"
-        return f"epoch {now.epoch + 1}/{now.epochs}  {parts}{size}  {clock}"
+        sizes = ", ".join(f"{self._widths[i]:g}: {bits / 8:.0f} B" for i, bits in sorted(self._bits.items()))
+        rate = "" if now.learning_rate is None else f"  rate {now.learning_rate:.1e}"
+        clock = f"{now.elapsed_s:.0f} s, {now.remaining_s:.0f} s left" if now.elapsed_s else ""
+        size = f"  {sizes}" if sizes else ""
+        return f"epoch {now.epoch + 1}/{now.epochs}  {parts}{size}{rate}  {clock}"
 
 
 def report_training(
@@ -80,6 +98,7 @@ def report_training(
             "width": network.config.widths[point.width_index],
             "channels": point.channels,
             "accuracy": point.accuracy,
+            "agreement": point.agreement,
             "entropy_bytes": point.entropy_bytes,
         }
         for point in (measured[0].points if measured else ())
@@ -103,10 +122,15 @@ def _print_points(evaluation: Evaluation, images: ImageSet, rows: list[dict[str,
     table = Table(
         title=f"{images.name}, {len(images)} images; uncut network {100 * evaluation.teacher:.1f} %"
     )
-    for title in ("width", "channels", "accuracy %", "bytes (ideal code)"):
+    for title in ("width", "channels", "accuracy %", "as uncut %", "bytes (ideal code)"):
         table.add_column(title, justify="right")
     for row in rows:
-        cells = (f"{row['width']:g}", f"{row['channels']}", f"{100 * row['accuracy']:.1f}")
+        cells = (
+            f"{row['width']:g}",
+            f"{row['channels']}",
+            f"{100 * row['accuracy']:.1f}",
+            f"{100 * row['agreement']:.1f}",
+        )
         table.add_row(*cells, f"{row['entropy_bytes']:.0f}")
     out.print(table)
     if evaluation.exits:
@@ -115,4 +139,5 @@ def _print_points(evaluation: Evaluation, images: ImageSet, rows: list[dict[str,
 
 
 def _point(point: PointResult) -> str:
-    return f"{100 * point.accuracy:.1f} % at {point.entropy_bytes:.0f} B"
+    same = f"{100 * point.agreement:.1f} % as uncut"
+    return f"{100 * point.accuracy:.1f} % ({same}) at {point.entropy_bytes:.0f} B"

@@ -68,28 +68,37 @@ def test_the_prior_learns_the_entropy_of_what_it_sees() -> None:
 
 @given(bits=st.floats(1, 1e6))
 def test_the_price_moves_towards_the_target(bits: float) -> None:
-    price = RatePrice([1e-5, 1e-5], target_bits=1000)
-    price.update(1, bits)
-    assert price.prices[0] == 1e-5
-    assert (price.prices[1] - 1e-5) * (bits - 1000) >= 0
+    price = RatePrice([1e-5, 1e-5], (4,), [[1000.0]] * 2)
+    price.update(1, [bits / 4] * 4)
+    assert price.prices[0] == [1e-5]
+    assert (price.prices[1][0] - 1e-5) * (bits - 1000) >= 0
 
 
 def test_the_price_stays_within_its_limits_and_fixed_without_target() -> None:
-    price = RatePrice([1e-5], target_bits=1000)
+    price = RatePrice([1e-5], (1,), [[1000.0]])
     for _ in range(2000):
-        price.update(0, 1e9)
-    assert price.prices[0] == RatePrice.HIGHEST
+        price.update(0, [1e9])
+    assert price.prices[0][0] == RatePrice.HIGHEST
     for _ in range(3000):
-        price.update(0, 0.0)
-    assert price.prices[0] == RatePrice.LOWEST
-    fixed = RatePrice([1e-5], target_bits=None)
-    fixed.update(0, 1e9)
-    assert fixed.prices == [1e-5]
+        price.update(0, [0.0])
+    assert price.prices[0][0] == RatePrice.LOWEST
+    fixed = RatePrice([1e-5], (1,))
+    fixed.update(0, [1e9])
+    assert fixed.prices == [[1e-5]]
 
 
 def test_the_price_finds_the_target_of_a_simple_world() -> None:
     # A world in which a dearer bit halves what is spent: bits = 1000 · (price / 1e-5)^-1/2.
-    price = RatePrice([1e-3], target_bits=500)
+    price = RatePrice([1e-3], (1,), [[500.0]])
     for _ in range(1500):
-        price.update(0, 1000 * (price.prices[0] / 1e-5) ** -0.5)
-    assert price.prices[0] == pytest.approx(4e-5, rel=0.01)
+        price.update(0, [1000 * (price.prices[0][0] / 1e-5) ** -0.5])
+    assert price.prices[0][0] == pytest.approx(4e-5, rel=0.01)
+
+
+def test_channels_that_longer_prefixes_add_have_their_own_price() -> None:
+    price = RatePrice([1e-5, 1e-5], (1, 4), [[100.0, 200.0], [100.0, 200.0]])
+    price.update(0, [200.0, 0.0, 0.0, 0.0])  # the first channel is dear, the whole latent right
+    per_channel = price.per_channel(0).tolist()
+    assert per_channel[0] == pytest.approx(1e-5 * math.exp(RatePrice.SPEED * math.log(2.0)))
+    assert per_channel[1:] == pytest.approx([1e-5] * 3)
+    assert price.per_channel(1).tolist() == pytest.approx([1e-5] * 4)

@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import pytest
 
-from isthmus.models.recipes import LARGE, SMALL_COLOUR, SMALL_GREY, Recipe, recipe_for
+from isthmus.models.recipes import LARGE, SMALL_COLOUR, SMALL_GREY, load_recipe, recipe_for, recipe_names
+from isthmus.models.train_options import OPTIONS
+from isthmus.runtime.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -13,12 +17,31 @@ from isthmus.models.recipes import LARGE, SMALL_COLOUR, SMALL_GREY, Recipe, reci
         ((64, 128, 1), LARGE),
     ],
 )
-def test_the_shape_chooses(shape: tuple[int, int, int], recipe: Recipe) -> None:
-    assert recipe_for(shape) is recipe
+def test_the_shape_chooses(shape: tuple[int, int, int], recipe: str) -> None:
+    assert recipe_for(shape) == recipe
+    assert recipe in recipe_names()
 
 
-@pytest.mark.parametrize("recipe", [SMALL_GREY, SMALL_COLOUR, LARGE])
-def test_every_recipe_offers_four_widths_and_four_counts(recipe: Recipe) -> None:
-    assert len(recipe.size.widths) == 4
-    assert len(recipe.size.counts()) == 4
-    assert recipe.size.counts()[-1] == recipe.size.channels
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_can_be_read_and_says_how_long_it_trains(name: str) -> None:
+    recipe = load_recipe(name)
+    assert set(recipe) <= set(OPTIONS)
+    assert {"epochs", "batch_size", "learning_rate"} <= set(recipe)
+
+
+def test_a_recipe_of_ones_own_builds_on_another(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('recipe = "small-grey"\nepochs = 3\n')
+    assert load_recipe(str(mine)) == {**load_recipe("small-grey"), "epochs": 3}
+
+
+def test_a_recipe_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"recipe 'absent': give one of .*small-grey.*, or a \.toml file"):
+        load_recipe("absent")
+    mine = tmp_path / "mine.toml"
+    mine.write_text(f'recipe = "{mine}"\n')
+    with pytest.raises(InputError, match="builds on itself"):
+        load_recipe(str(mine))
+    mine.write_text("epoch = 3\n")
+    with pytest.raises(InputError, match="setting 'epoch' is unknown"):
+        load_recipe(str(mine))

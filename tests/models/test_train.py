@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from isthmus.models.evaluate import evaluate
 from isthmus.models.network import SplitNetwork, tensor_digest
 from isthmus.models.progress import TrainProgress
 from isthmus.models.run_state import METRICS, STATE, open_run
-from isthmus.models.train import TrainSettings, train_bottleneck
+from isthmus.models.settings import RateTerm, TrainSettings
+from isthmus.models.train import train_bottleneck
 from isthmus.models.trainer import BottleneckTrainer, StepResult
 from isthmus.runtime.datasets import ImageSet
 from isthmus.runtime.errors import ArtifactError, GateError, InputError
@@ -29,7 +31,9 @@ def test_a_trained_bottleneck_follows_its_teacher_at_every_point(
     make_network: Callable[..., SplitNetwork], quarters: ImageSet, quarters_test: ImageSet
 ) -> None:
     network = make_network()
-    settings = TrainSettings(epochs=24, batch_size=32, learning_rate=5e-3, target_bits=240.0)
+    settings = TrainSettings(
+        epochs=24, batch_size=32, learning_rate=5e-3, rate=RateTerm(target_bits=((240.0,),))
+    )
     result = train_bottleneck(network, quarters, settings)
     assert result.steps == 24 * 5
     found = evaluate(network, quarters_test)
@@ -48,7 +52,7 @@ def test_a_trained_bottleneck_follows_its_teacher_at_every_point(
 def test_a_resumed_run_is_the_uninterrupted_one(
     make_network: Callable[..., SplitNetwork], quarters: ImageSet, tmp_path: Path
 ) -> None:
-    settings = TrainSettings(epochs=4, batch_size=32, target_bits=200.0)
+    settings = TrainSettings(epochs=4, batch_size=32, rate=RateTerm(target_bits=((200.0,),)))
     whole = make_network(seed=3, tail_tuned=True)
     train_bottleneck(whole, quarters, settings)
 
@@ -107,11 +111,11 @@ def test_a_nan_keeps_the_last_good_state(
 ) -> None:
     step = BottleneckTrainer.step
 
-    def poisoned(self: BottleneckTrainer, batch: torch.Tensor, progress: float) -> StepResult:
+    def poisoned(self: BottleneckTrainer, batch: torch.Tensor, progress: float, **more: Any) -> StepResult:
         if self.steps == 12:
             with torch.no_grad():
                 self.network.encoder.project.weight[0, 0] = float("nan")
-        return step(self, batch, progress)
+        return step(self, batch, progress, **more)
 
     settings = TrainSettings(epochs=4, batch_size=32)
     with monkeypatch.context() as patch:

@@ -1,0 +1,46 @@
+"""The optimisers of a training, with their parameter groups; every group knows its peak learning rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from isthmus.models.rate import LatentPrior
+from isthmus.models.settings import TrainSettings
+from isthmus.models.split_network import SplitNetwork
+
+# The exit is small, starts late and bends nothing else: its learning rate is this many times the encoder's.
+EXIT_SPEED = 3.0
+# The prior only follows the latents, it may do so quickly.
+_PRIOR_SPEED = 5.0
+
+
+def make_optimiser(
+    network: SplitNetwork, prior: LatentPrior, settings: TrainSettings, *, answers: bool
+) -> torch.optim.Optimizer:
+    """Return the optimiser of stage 2 (`answers`) or of stage 1; no decay on biases and gains (US-Nets)."""
+    kind = (settings.answer_optimiser if answers else None) or settings.optimiser
+    rate = (settings.answer_learning_rate if answers else None) or settings.learning_rate
+    parts: tuple[nn.Module, ...] = (network.encoder, network.quantiser, network.decoder)
+    own = [named for part in parts for named in part.named_parameters() if named[1].requires_grad]
+    early_exit = [] if network.exit_head is None else list(network.exit_head.named_parameters())
+    tail = list(network.tail.named_parameters()) if network.config.tail_tuned else []
+    groups: list[dict[str, Any]] = []
+    for named, peak in ((own, rate), (early_exit, EXIT_SPEED * rate), (tail, settings.tail_learning_rate)):
+        decayed = [value for name, value in named if _is_decayed(name, value)]
+        plain = [value for name, value in named if not _is_decayed(name, value)]
+        groups.append({"params": decayed, "peak": peak, "weight_decay": settings.weight_decay})
+        groups.append({"params": plain, "peak": peak, "weight_decay": 0.0})
+    priors = [value for value in prior.parameters() if value.requires_grad]
+    groups.append({"params": priors, "peak": _PRIOR_SPEED * rate, "weight_decay": 0.0})
+    groups = [group for group in groups if group["params"]]
+    if kind == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum)
+    make = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
+    return make(groups, lr=0.0, betas=(0.9, 0.99) if kind == "adamw" else (0.9, 0.999))
+
+
+def _is_decayed(name: str, value: torch.Tensor) -> bool:
+    return name.endswith("weight") and value.ndim > 1

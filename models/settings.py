@@ -1,0 +1,135 @@
+"""How a bottleneck is trained, as plain facts: what a recipe, a run's folder and the trainer agree on.
+
+Decides which combinations make sense. Knows nothing of networks and files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from isthmus.models.augment import Augmentation, Mixing
+from isthmus.models.losses import AnswerLoss, FeatureLoss
+from isthmus.models.schedule import NestedDropout, Schedule
+from isthmus.runtime.errors import InputError
+
+Optimiser = Literal["adamw", "adam", "sgd"]
+Quantisation = Literal["round", "noise", "noise-round", "none"]
+Calibration = Literal["width", "widest"]
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateTerm:
+    """What bits cost in the loss.
+
+    Attributes:
+        price: First (or fixed) price in loss per bit; one for all widths to start with, or one per width.
+        target_bits: Mean bits of a whole latent that the prices are steered to: one number, or one row per
+            width with one number or one per channel count; empty keeps the prices.
+    """
+
+    price: tuple[float, ...] = (1e-5,)
+    target_bits: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a rate term at all."""
+        return bool(self.target_bits) or any(self.price)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """How a bottleneck is trained.
+
+    Attributes:
+        epochs: Passes over the training images.
+        batch_size: Images per step, shared by the widths of the step.
+        optimiser, learning_rate: Of the bottleneck; the rate is the peak of the schedule.
+        answer_optimiser, answer_learning_rate: Of stage 2 where they differ; None: as in stage 1.
+        tail_learning_rate: Peak rate of a tuned tail.
+        weight_decay: On convolution and linear weights only.
+        momentum: Of SGD.
+        clip: Largest norm of the gradient; 0: none.
+        temperature: Softens the teacher's answer.
+        feature_weight, answer_weight, label_weight: Weights of the losses in stage 2; in stage 1 there are
+            features only, with weight 1. Answers come in small: their gradient undoes features that took an
+            epoch to learn. Labels are used only if their weight is not 0.
+        feature_loss, answer_loss: See `losses`.
+        prefix_power: In the answer loss a sample with c of C channels counts (c/C)^power; 0: all alike.
+        levels: Later levels that stage 1 imitates besides the cut.
+        in_place: Narrower widths imitate the answer of the student's full width instead of the teacher's.
+        freeze_encoder: Stage 2 trains the decoder (and tail) only.
+        rate: The rate term.
+        nested: Nested dropout; None sends every sample with all channels.
+        quantisation: What stands for rounding: "round" (straight through), additive uniform "noise",
+            "noise-round" (noise in stage 1), or "none", for quantisers fitted after training.
+        calibration: "width": BatchNorm statistics per width; "widest": those of full width for all.
+        schedule: Stages, learning rate and delayed shrinking.
+        augmentation, mixing: Applied to every batch.
+        views: If not 0, augmented copies per image that are drawn once, with the teacher's answers kept.
+        precision: bfloat16 runs convolutions under autocast: twice as fast where the CPU has AVX-512 BF16.
+        average: Decay of the running average of the weights that is kept at the end; 0: none.
+        compiled: Whether torch.compile is used.
+        exit_epochs: Passes that train the early exit alone, after everything else is finished.
+        seed: Of everything random.
+
+    Raises:
+        InputError: If a value makes no sense.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    optimiser: Optimiser = "adamw"
+    learning_rate: float = 2e-3
+    answer_optimiser: Optimiser | None = None
+    answer_learning_rate: float | None = None
+    tail_learning_rate: float = 3e-5
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    clip: float = 5.0
+    temperature: float = 2.0
+    feature_weight: float = 1.0
+    answer_weight: float = 0.25
+    label_weight: float = 0.0
+    feature_loss: FeatureLoss = "relative"
+    answer_loss: AnswerLoss = "kl"
+    prefix_power: float = 0.0
+    levels: int = 1
+    in_place: bool = False
+    freeze_encoder: bool = False
+    rate: RateTerm = field(default_factory=RateTerm)
+    nested: NestedDropout | None = field(default_factory=NestedDropout)
+    quantisation: Quantisation = "round"
+    calibration: Calibration = "width"
+    schedule: Schedule = field(default_factory=Schedule)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    mixing: Mixing = field(default_factory=Mixing)
+    views: int = 0
+    precision: Precision = "float32"
+    average: float = 0.0
+    compiled: bool = False
+    exit_epochs: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise InputError(f"{self.epochs} epochs: give at least 1")
+        if not 0.0 <= self.average < 1.0:
+            raise InputError(f"average {self.average:g}: give a decay from 0 (none) to below 1, as 0.999")
+        if self.views and self.mixing.active:
+            raise InputError(
+                f"views {self.views}: mixed images are new in every step, so no answer can be kept; "
+                "leave out mixup and cutmix, or views"
+            )
+        if self.quantisation == "none" and self.rate.active:
+            raise InputError("quantisation none has no rate to price; give rate_price 0 and no target_bytes")
+        if not self.feature_weight and not self.answer_weight and not self.label_weight:
+            raise InputError(
+                "feature_weight, answer_weight and label_weight are all 0: nothing would be learned"
+            )
+        schedule = self.schedule
+        shares = {name: getattr(schedule, name) for name in ("warm_up", "features", "full_width", "ramp")}
+        for name, value in shares.items():
+            if not 0.0 <= value <= 1.0:
+                raise InputError(f"{name} {value:g}: give a share of the run, from 0 to 1")
