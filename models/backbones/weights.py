@@ -1,14 +1,14 @@
 """Load a checkpoint into a network and say exactly what does not fit.
 
-Accepts a plain state dict or one under `state_dict` or `model`, with or without the `module.` prefix that
-data-parallel training leaves, and with the names that published files have; and, where the file's name ends
-in .npz, arrays.
+Accepts a plain state dict or one under `state_dict`, `model_state_dict` or `model`, with or without the
+`module.` prefix that data-parallel training leaves, and with the names that published files have; and, where
+the file's name ends in .npz, arrays.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,9 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Raises:
         InputError: If the file cannot be read as plain tensors, or a key or shape differs.
     """
-    state = read_npz(path) if path.suffix == ".npz" else _state_dict(_read(path), path)
     wanted = module.state_dict()
+    contents = read_npz(path) if path.suffix == ".npz" else _state_dict(_read(path), path)
+    state = {_present_name(name, wanted): tensor for name, tensor in contents.items()}
     missing = [name for name in wanted if name not in state and not name.endswith(_OPTIONAL)]
     unknown = [name for name in state if name not in wanted]
     if missing or unknown:
@@ -67,7 +68,7 @@ def _read(path: Path) -> Any:
 
 
 def _state_dict(contents: Any, path: Path) -> dict[str, Tensor]:
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(contents, Mapping) and isinstance(contents.get(key), Mapping):
             contents = contents[key]
     if not isinstance(contents, Mapping) or not contents:
@@ -75,14 +76,16 @@ def _state_dict(contents: Any, path: Path) -> dict[str, Tensor]:
     strange = [name for name, value in contents.items() if not isinstance(value, Tensor)]
     if strange:
         raise InputError(f"{path}: {_few([str(name) for name in strange])} is no tensor; give a state dict")
-    return {_present_name(str(name)): tensor for name, tensor in contents.items()}
+    return {str(name): tensor for name, tensor in contents.items()}
 
 
-def _present_name(name: str) -> str:
-    name = name.removeprefix(_PREFIX)
-    for old, new in _OLD_NAMES:
-        name = old.sub(new, name)
-    return name
+def _present_name(name: str, wanted: Container[str]) -> str:
+    # A network of the user's may well have a part called `module`: what fits as it is stays as it is.
+    bare = name if name in wanted else name.removeprefix(_PREFIX)
+    if bare not in wanted:
+        for old, new in _OLD_NAMES:
+            bare = old.sub(new, bare)
+    return bare
 
 
 def _few(names: list[str]) -> str:

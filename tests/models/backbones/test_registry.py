@@ -30,7 +30,15 @@ def wrong():
 def broken():
     raise RuntimeError("out of\\nparameters")
 
+def leaves():
+    raise SystemExit(3)
+
+class Net(nn.Linear):
+    def __init__(self, num_classes):
+        super().__init__(4, num_classes)
+
 number = 5
+ready = nn.Linear(3, 3)
 """
 
 
@@ -51,9 +59,15 @@ def test_ours_take_classes_and_channels(ref: str, shape: tuple[int, ...]) -> Non
 def test_the_users_factory_gets_what_it_asks_for(user_file: Path) -> None:
     shapes = [
         tuple(make_model(f"{user_file}:{name}", 9, 3).state_dict()["weight"].shape)
-        for name in ("fixed", "sized", "anything")
+        for name in ("fixed", "sized", "anything", "Net")
     ]
-    assert shapes == [(7, 2), (9, 4), (9, 3, 1, 1)]
+    assert shapes == [(7, 2), (9, 4), (9, 3, 1, 1), (9, 4)]
+
+
+def test_a_module_is_taken_as_it_is_and_made_anew(user_file: Path) -> None:
+    first, second = (make_model(f"{user_file}:ready", 9, 3) for _ in range(2))
+    assert isinstance(first, torch.nn.Linear)
+    assert first is not second
 
 
 def test_a_users_module_never_hides_ours(user_file: Path) -> None:
@@ -68,15 +82,17 @@ def test_a_users_module_never_hides_ours(user_file: Path) -> None:
     [
         ("resnet9000", "model 'resnet9000': give one of cifar-resnet20, .*, or path/to/file.py:factory"),
         ("missing.py:make", "missing.py: no such file"),
-        ("{file}:absent", "has no function 'absent'"),
-        ("{file}:number", "has no function 'number'"),
+        ("{file}:absent", "has no function or network 'absent'; give --model"),
+        ("{file}:number", "has no function or network 'number'"),
         ("{file}:wrong", "returned a int, not a torch.nn.Module"),
-        ("{file}:broken", "the factory failed: RuntimeError: out of"),
+        ("{file}:broken", "the factory failed: RuntimeError: out of parameters$"),
+        ("{file}:leaves", "the factory failed: SystemExit: 3"),
     ],
 )
 def test_a_wrong_reference_is_exact(user_file: Path, ref: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as error:
         make_model(ref.format(file=user_file), 9, 3)
+    assert "\n" not in str(error.value)
 
 
 def test_a_file_that_fails_to_import_is_named(tmp_path: Path) -> None:

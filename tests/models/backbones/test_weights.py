@@ -137,3 +137,21 @@ def test_junk_is_one_line(tmp_path: Path, junk: bytes) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent.pt: No such file or directory"):
         load_weights(_network(), tmp_path / "absent.pt")
+
+
+class _Wrapped(nn.Module):
+    """A network of a user's whose names look like those that published files have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Linear(2, 2)
+        self.denselayer1 = nn.ModuleDict({"norm": nn.ModuleDict({"1": nn.Linear(2, 2)})})
+
+
+def test_names_that_fit_stay_as_they_are(save: Callable[[object], Path]) -> None:
+    source = {name: torch.full_like(tensor, 3) for name, tensor in _Wrapped().state_dict().items()}
+    assert "module.weight" in source
+    assert "denselayer1.norm.1.weight" in source
+    network = _Wrapped()
+    load_weights(network, save({"model_state_dict": source, "epoch": 3}))
+    assert all(bool((tensor == 3).all()) for tensor in network.state_dict().values())
