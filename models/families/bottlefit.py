@@ -10,7 +10,12 @@ from torch import nn
 
 from isthmus.models.config import SplitConfig
 from isthmus.models.cutting import CutSite
-from isthmus.models.families.bottlefit_layers import BottlefitDecoder, BottlefitEncoder, BottlefitStructure
+from isthmus.models.families.bottlefit_layers import (
+    BottlefitDecoder,
+    BottlefitEncoder,
+    BottlefitStructure,
+    pooling_stride,
+)
 from isthmus.models.families.min_max import MinMaxQuantiser
 from isthmus.models.families.plain import within_reach
 from isthmus.models.families.protocol import Layout
@@ -31,8 +36,10 @@ class BottlefitFamily:
     def fits(self, site: CutSite, shape_hwc: tuple[int, int, int], size: BottleneckSize) -> bool:
         """Say whether a pooling or one interpolation leads from the latent's plane to the one at `site`."""
         plane = self._structure(shape_hwc, size).plane(*shape_hwc[:2])
-        _, height, width = site.shape_chw
-        return site.class_tokens is None and min(plane) > 0 and within_reach(plane, (height, width))
+        goal = (site.shape_chw[1], site.shape_chw[2])
+        if site.class_tokens is not None or min(plane) < 1:
+            return False
+        return pooling_stride(plane, goal) is not None or within_reach(plane, goal)
 
     def layout(self, site: CutSite, shape_hwc: tuple[int, int, int], size: BottleneckSize) -> Layout:
         """Return what the bottleneck will be.

@@ -141,12 +141,19 @@ class BottlefitDecoder(nn.Module):
         return nn.Sequential(*layers, self.resize, last, self.pool)
 
 
+def pooling_stride(latent: tuple[int, int], goal: tuple[int, int]) -> int | None:
+    """Return the stride of the published pooling that leads from `latent` to `goal`, or None."""
+    for stride in (1, 2):
+        if goal == tuple((side - 2) // stride + 1 for side in latent):
+            return stride
+    return None
+
+
 def _to_plane(latent: tuple[int, int], goal: tuple[int, int]) -> tuple[nn.Module, nn.Module]:
     """Return what comes before and what after the last convolution, which takes one from a side."""
     if goal == latent:
         return nn.Identity(), nn.Identity()
-    for stride in (1, 2):
-        if goal == tuple((side - 2) // stride + 1 for side in latent):
-            return nn.Identity(), nn.AvgPool2d(2, stride)
+    if (stride := pooling_stride(latent, goal)) is not None:
+        return nn.Identity(), nn.AvgPool2d(2, stride)
     # Interpolated before the last convolution, which then gives the plane exactly.
     return Resize(goal[0] + 1, goal[1] + 1), nn.Identity()

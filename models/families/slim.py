@@ -76,13 +76,12 @@ def reaches(
     """Say whether slimmable stages and the decoder lead to the plane at `site`."""
     plane = structure.plane(shape_hwc[0], shape_hwc[1], size.encoder)
     _, height, width = site.shape_chw
-    return plane is not None and way_between(plane, (height, width)) is not None
+    return way_between(plane, (height, width)) is not None
 
 
 def slim_layout(shape_hwc: tuple[int, int, int], size: BottleneckSize, structure: SlimStructure) -> Layout:
-    """Return the layout of a slimmable bottleneck of `size` on images that its strides fit."""
+    """Return the layout of a slimmable bottleneck of `size`."""
     plane = structure.plane(shape_hwc[0], shape_hwc[1], size.encoder)
-    assert plane is not None
     return Layout(
         channels=size.channels,
         channel_counts=size.counts(),

@@ -83,7 +83,7 @@ class SlimInverted(nn.Module):
 
 
 class SlimStage(nn.Module):
-    """A strided convolution and some blocks. Stride 4 gathers 4×4 pixels into channels first."""
+    """A strided convolution and some blocks."""
 
     def __init__(
         self,
@@ -95,17 +95,12 @@ class SlimStage(nn.Module):
     ) -> None:
         """Take channels per width index, the blocks after the strided convolution, its kernel and stride."""
         super().__init__()
-        self.gather = nn.PixelUnshuffle(stride) if stride == 4 else None
-        if self.gather is not None:
-            in_channels, stride = [16 * count for count in in_channels], 1
         self.down = SlimConv2d(in_channels, channels, kernel_size, stride)
         self.norm = SlimBatchNorm2d(channels)
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x_nchw: Tensor, width_index: int) -> Tensor:
         """Return [n, channels, h/stride, w/stride]."""
-        if self.gather is not None:
-            x_nchw = self.gather(x_nchw)
         x_nchw = self.norm(self.down(x_nchw, width_index), width_index).relu()
         for block in self.blocks:
             x_nchw = block(x_nchw, width_index)
@@ -113,8 +108,10 @@ class SlimStage(nn.Module):
 
     def materialise(self, width_index: int) -> list[nn.Module]:
         """Return the stage's layers at one width as plain ones."""
-        layers: list[nn.Module] = [] if self.gather is None else [nn.PixelUnshuffle(4)]
-        layers += [self.down.materialise(width_index, *self.norm.folded(width_index)), nn.ReLU()]
+        layers: list[nn.Module] = [
+            self.down.materialise(width_index, *self.norm.folded(width_index)),
+            nn.ReLU(),
+        ]
         for block in self.blocks:
             layers += cast("SlimResidual | SlimInverted", block).materialise(width_index)
         return layers

@@ -29,17 +29,16 @@ def read_structure(kind: type[_Structure], values: Mapping[str, Any], family: st
     return kind(**values)
 
 
-def check_latent(config: SplitConfig, plane: tuple[int, int] | None) -> None:
-    """Refuse a config whose latent is not the `plane` that its encoder gives; None: it gives none.
+def check_latent(config: SplitConfig, plane: tuple[int, int]) -> None:
+    """Refuse a config whose latent is not the `plane` that its encoder gives.
 
     Raises:
         PlanError: If it is not.
     """
     if plane != (config.latent_height, config.latent_width):
-        found = "no latent" if plane is None else f"a latent of {plane[0]}x{plane[1]}"
         raise PlanError(
-            f"images of {config.input_height}x{config.input_width} give {found} in bottleneck "
-            f"{config.family!r}, not one of {config.latent_height}x{config.latent_width}"
+            f"images of {config.input_height}x{config.input_width} give a latent of {plane[0]}x{plane[1]} "
+            f"in bottleneck {config.family!r}, not one of {config.latent_height}x{config.latent_width}"
         )
 
 
