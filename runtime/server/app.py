@@ -11,19 +11,27 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from isthmus.runtime.bundle import Bundle, load_bundle
-from isthmus.runtime.errors import InputError, NetworkError
+from isthmus.runtime.bundle import Bundle
+from isthmus.runtime.errors import IsthmusError, NetworkError
 from isthmus.runtime.server.config import ServerConfig
+from isthmus.runtime.server.credentials import ServerCertificate
+from isthmus.runtime.server.doorman import Doorman
+from isthmus.runtime.server.extensions import Extensions
+from isthmus.runtime.server.identity import Gate
 from isthmus.runtime.server.model import ServedModel
+from isthmus.runtime.server.records import Recorder
 from isthmus.runtime.server.reflection import enable_reflection
 from isthmus.runtime.server.service import TailService
 from isthmus.runtime.server.servicer import Servicer
+from isthmus.runtime.server.shelf import Shelf
+from isthmus.runtime.server.watch import changed_bundles
+from isthmus.runtime.server.workers import Workers
 from isthmus.runtime.wire import SERVICE_NAME, add_servicer, server_options
 
 log = logging.getLogger("isthmus.server")
@@ -60,32 +68,46 @@ class TailServer:
         self,
         config: ServerConfig,
         *,
-        open_model: Callable[[Bundle, ServerConfig, Executor], ServedModel] = ServedModel.open,
+        open_model: Callable[[Bundle, ServerConfig, Workers], ServedModel] = ServedModel.open,
+        recorders: Sequence[Recorder] = (),
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
-        server_credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         """Make a server after `config`; nothing is bound yet.
 
         Args:
             config: What to serve, and how.
             open_model: Brings another backend.
-            interceptors: Stand before every call, e.g. to ask who calls.
-            server_credentials: TLS; None: plain text.
+            recorders: Are told of every frame and batch.
+            interceptors: Stand before every call, behind the doorman who asks who calls.
+
+        Raises:
+            InputError: If a file of its security cannot be used.
         """
         self._config = config
         self._open_model = open_model
-        self._service = TailService()
+        self._recorders = tuple(recorders)
+        self._shelf = Shelf(config.bundles, config.repository)
+        self._service = TailService(self._shelf, self._open, self._set_model_health)
         self._servicer = Servicer(self._service, stream_window=config.stream_window)
         self._health = health.aio.HealthServicer()
         self._draining: asyncio.Task[DrainReport] | None = None
         self._hurry = asyncio.Event()
-        self._decoders = ThreadPoolExecutor(max_workers=config.threads, thread_name_prefix="decode")
-        self._credentials = server_credentials
+        self._workers: Workers | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._certificate = ServerCertificate.of(config)
         self._server = grpc.aio.server(
-            interceptors=interceptors,
-            options=server_options(config.max_message_bytes),
+            interceptors=(Doorman(Gate.of(config)), *interceptors),
+            options=(
+                *server_options(config.max_message_bytes, max_connections=config.max_connections),
+                ("grpc.so_reuseport", int(config.processes > 1)),
+            ),
             maximum_concurrent_rpcs=config.max_rpcs,
         )
+
+    @property
+    def certificate_not_after(self) -> datetime | None:
+        """The instant until which the server's certificate is valid, UTC; None: it speaks plain text."""
+        return None if self._certificate is None else self._certificate.not_after
 
     async def start(self) -> ReadyReport:
         """Bind, load, warm up and take frames.
@@ -95,9 +117,13 @@ class TailServer:
             InputError: If two bundles have the same name.
             NetworkError: If the address cannot be bound.
         """
-        bundles = _load(self._config)
+        if self._certificate is not None and (trouble := self._certificate.trouble()):
+            log.warning("%s: %s; renew it with 'isthmus certs server'", self._config.certificate, trouble)
+        bundles = self._shelf.load_all()
         port = self._bind()
-        add_servicer(self._servicer, self._server)
+        self._workers = Workers.open(self._config.threads, self._recorders)
+        extensions = Extensions(self._service, queue_frames=self._config.queue_frames)
+        add_servicer(self._servicer, self._server, extensions)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if not enable_reflection(self._server):
             log.info("no reflection: grpcio-reflection is not installed (pip install 'isthmus[server]')")
@@ -105,18 +131,32 @@ class TailServer:
         await self._set_health(names, _NOT_SERVING)
         await self._server.start()
         try:
-            models = [
-                await asyncio.to_thread(self._open_model, bundle, self._config, self._decoders)
-                for bundle in bundles
-            ]
+            models = [await asyncio.to_thread(self._open, bundle) for bundle in bundles]
         except BaseException:
             await self._server.stop(None)
             raise
         self._service.open(models)
         await self._set_health(names, _SERVING)
+        if self._config.watch:
+            self._watching = asyncio.create_task(self._watch())
         return ReadyReport(
             port=port, models=names, providers=tuple(model.backend.provider for model in models)
         )
+
+    async def reload(self) -> tuple[str, ...]:
+        """Load every bundle again whose content has changed, without losing a frame; return their names.
+
+        One that cannot be used is logged, and what was served before is still served.
+        """
+        reloaded = []
+        for name in tuple(self._service.models):
+            try:
+                if await self._service.reload(name):
+                    reloaded.append(name)
+            except IsthmusError as error:
+                log.error("%s: not reloaded, the one before is still served: %s", name, error)
+        log.info("reloaded: %s", ", ".join(reloaded) or "nothing has changed")
+        return tuple(reloaded)
 
     async def drain(self, grace_s: float | None = None) -> DrainReport:
         """Answer every accepted frame, refuse new ones, and stop within `grace_s` (default: the config's).
@@ -134,6 +174,8 @@ class TailServer:
 
     async def _drain(self, grace_s: float) -> DrainReport:
         started_s = time.monotonic()
+        if self._watching is not None:
+            self._watching.cancel()
         await self._health.enter_graceful_shutdown()
         self._service.drain()
         self._servicer.drain()
@@ -146,7 +188,8 @@ class TailServer:
         # open are calls without an end of their own, such as watchers of our health.
         await self._server.stop(_FLUSH_S if complete else None)
         await self._service.close()
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        if self._workers is not None:
+            self._workers.close()
         outcomes = {str(outcome): count for outcome, count in self._service.outcomes.items()}
         return DrainReport(outcomes=outcomes, complete=complete, drain_s=time.monotonic() - started_s)
 
@@ -157,9 +200,11 @@ class TailServer:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if self._config.processes > 1:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 probe.bind((host, port))
-            if self._credentials is not None:
-                return self._server.add_secure_port(self._config.address, self._credentials)
+            if self._certificate is not None:
+                return self._server.add_secure_port(self._config.address, self._certificate.credentials())
             return self._server.add_insecure_port(self._config.address)
         except OSError as error:
             reason = error.strerror or str(error)
@@ -169,6 +214,20 @@ class TailServer:
             f"{self._config.address}: cannot be bound: {reason}; "
             "stop what uses it, or give another --host or --port (0 = any free one)"
         )
+
+    def _open(self, bundle: Bundle) -> ServedModel:
+        assert self._workers is not None
+        return self._open_model(bundle, self._config, self._workers)
+
+    async def _watch(self) -> None:
+        async for name in changed_bundles(self._service.models):
+            try:
+                await self._service.reload(name)
+            except IsthmusError as error:
+                log.error("%s: not reloaded, the one before is still served: %s", name, error)
+
+    async def _set_model_health(self, name: str, ready: bool) -> None:
+        await self._health.set(name, _SERVING if ready else _NOT_SERVING)
 
     async def _set_health(
         self, names: Sequence[str], status: health_pb2.HealthCheckResponse.ServingStatus
@@ -196,17 +255,3 @@ async def run_until(
         server.hurry()
     again.cancel()
     return await draining
-
-
-def _load(config: ServerConfig) -> list[Bundle]:
-    bundles: dict[str, Bundle] = {}
-    for path in config.bundles:
-        bundle = load_bundle(path)
-        name = bundle.manifest.name
-        if name in bundles:
-            raise InputError(
-                f"{path}: its name '{name}' is that of {bundles[name].root} as well; "
-                "serve one of them, or export one under another --name"
-            )
-        bundles[name] = bundle
-    return list(bundles.values())

@@ -16,7 +16,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from isthmus.runtime.bundle import LatentSpec
-from isthmus.runtime.errors import BackendError, BundleError
+from isthmus.runtime.errors import BackendError, BundleError, InputError
 
 log = logging.getLogger("isthmus.server")
 
@@ -31,11 +31,13 @@ class TailBackend(Protocol):
         provider: What computes, as ONNX Runtime names it.
         output: Name of the output tensor.
         max_batch: Most rows `run` takes.
+        warm_up: Rows and seconds of batches measured while warming up; may be empty.
     """
 
     provider: str
     output: str
     max_batch: int
+    warm_up: Sequence[tuple[int, float]]
 
     def run(self, latents_nchw: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return float32 [n, classes] for uint8 [n, C, H, W], 1 ≤ n ≤ `max_batch`.
@@ -59,6 +61,7 @@ class OnnxRuntimeBackend:
         max_batch: int,
         where: str,
         available: Sequence[str] | None = None,
+        wanted: str | None = None,
     ) -> None:
         """Open the ONNX model `tail` and warm it up.
 
@@ -70,17 +73,30 @@ class OnnxRuntimeBackend:
             max_batch: Most rows of a batch.
             where: The file's name, for messages.
             available: Execution providers to consider; by default those this ONNX Runtime was built with.
+            wanted: The one provider that will do; None: the fastest that works.
 
         Raises:
             BundleError: If no provider can run it, or its input or output does not fit.
+            InputError: If `wanted` is not available.
         """
         self.max_batch = max_batch
+        self.warm_up: Sequence[tuple[int, float]] = ()
         self._sizes = warm_up_sizes(max_batch)
         found = ort.get_available_providers() if available is None else available
-        chain = [provider for provider in PROVIDERS if provider in found]
+        chain = [provider for provider in PROVIDERS if provider in found and wanted in (None, provider)]
+        if not chain:
+            raise InputError(
+                f"this ONNX Runtime has no {wanted}, only {', '.join(found)}; install onnxruntime-gpu, "
+                "or give --provider auto"
+            )
+        log.info("%s: execution providers here: %s", where, ", ".join(found))
         for position, provider in enumerate(chain):
             try:
                 self._session = _open(tail, chain[position:], threads)
+                if wanted is not None and self._session.get_providers()[0] != wanted:
+                    raise BundleError(
+                        f"{where}: {wanted} is installed but cannot be loaded here; see its log"
+                    )
                 self._input = self._check_forms(latent, classes, where)
                 self._warm_up(latent, classes, where)
                 return
@@ -132,6 +148,10 @@ class OnnxRuntimeBackend:
                 raise BundleError(
                     f"{where}: gives shape {outputs.shape} for a batch of {size}, not {(size, classes)}"
                 )
+            # The first run of a size allocates; the second is what serving will see.
+            began_s = time.perf_counter()
+            self.run(np.zeros(shape, np.uint8))
+            self.warm_up = (*self.warm_up, (size, time.perf_counter() - began_s))
         log.info("%s: %s, warm in %.2f s", where, self.provider, time.monotonic() - started_s)
 
 

@@ -15,10 +15,15 @@ def assemble(latents: Sequence[NDArray[np.uint8]], spec: LatentSpec) -> NDArray[
 
     Absent channels get their zero point, the value that the tail dequantises to zero.
     """
+    if len(latents) == 1 and len(latents[0]) == spec.channels:
+        return np.ascontiguousarray(latents[0])[None]
     batch = np.empty((len(latents), spec.channels, spec.height, spec.width), np.uint8)
-    zero_points = np.array(spec.zero_points, np.uint8)[:, None, None]
+    zero_points: NDArray[np.uint8] | None = None
     for row, latent in zip(batch, latents, strict=True):
         sent = len(latent)
         row[:sent] = latent
-        row[sent:] = zero_points[sent:]
+        if sent < spec.channels:
+            if zero_points is None:
+                zero_points = np.array(spec.zero_points, np.uint8)[:, None, None]
+            row[sent:] = zero_points[sent:]
     return batch

@@ -1,31 +1,49 @@
-"""One served bundle: check a frame against it, decode it off the event loop, and have its tail compute it."""
+"""One served bundle: which frames fit it, how its payloads are decoded, and what it has done."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.runtime.bundle import TABLES, TAIL, Bundle
+from isthmus.runtime.bundle import TABLES, Bundle
 from isthmus.runtime.codecs import FrequencyTables, decode_payload
 from isthmus.runtime.errors import BundleError, PayloadError, UnknownModelError, WireError
-from isthmus.runtime.server.backend import OnnxRuntimeBackend, TailBackend
+from isthmus.runtime.server.accelerator import HAND_OFF_S
+from isthmus.runtime.server.backend import TailBackend
+from isthmus.runtime.server.backends import open_backend
 from isthmus.runtime.server.batcher import Batcher
 from isthmus.runtime.server.config import ServerConfig
+from isthmus.runtime.server.frame_call import Done, FrameCall
+from isthmus.runtime.server.records import FrameRecord
+from isthmus.runtime.server.statistics import ModelStatistics
+from isthmus.runtime.server.workers import Workers
 from isthmus.runtime.wire import Answer, FrameRequest
 
 # A bundle has one version; its content is named by the payload's table id.
 VERSION = "1"
 
-_NO_OUTPUTS = np.empty((0, 0), np.float32)
+# However quick decoding seems, more than this is not decoded on the event loop.
+_LARGEST_QUICK_BYTES = 64 << 10
+# Of the newest duration in the average.
+_DECODE_SHARE = 0.1
 
 
 class ServedModel:
-    """A bundle whose tail is warm and takes frames."""
+    """A bundle whose tail is warm and takes frames.
+
+    Attributes:
+        bundle: What is served.
+        backend: What computes its tail.
+        latent: The latents it takes.
+        statistics: What it has done so far.
+        batcher: Its queue.
+        workers: What it shares with other models.
+        clock: Gives monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -33,94 +51,120 @@ class ServedModel:
         backend: TailBackend,
         tables: FrequencyTables,
         *,
-        decoders: Executor,
+        workers: Workers,
         queue_frames: int,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Serve `bundle` with `backend`, decoding payloads with `tables` in the pool `decoders`."""
+        """Serve `bundle` with `backend`, decoding payloads with `tables`."""
         self.bundle = bundle
         self.backend = backend
         self.latent = bundle.manifest.latent
+        self.statistics = ModelStatistics()
+        self.workers = workers
+        self.clock = workers.clock
         self._tables = tables
-        self._decoders = decoders
-        self._clock = clock
         self._full_chw = (self.latent.channels, self.latent.height, self.latent.width)
-        self._batcher = Batcher(backend, self.latent, queue_frames=queue_frames, clock=clock)
+        self._decode_s = 0.0  # of one payload, an exponential average
+        self._in_flight = 0
+        self._retiring: asyncio.Event | None = None
+        self.batcher = Batcher(
+            backend,
+            self.latent,
+            workers.accelerator,
+            queue_frames=queue_frames,
+            clock=workers.clock,
+            on_batch=self._batch,
+        )
+        for recorder in workers.recorders:
+            recorder.model(self.name, provider=backend.provider, queued=lambda: self.batcher.queued)
 
     @classmethod
-    def open(cls, bundle: Bundle, config: ServerConfig, decoders: Executor) -> ServedModel:
+    def open(cls, bundle: Bundle, config: ServerConfig, workers: Workers) -> ServedModel:
         """Open the tail of `bundle` and warm it up; takes seconds, call it off the event loop.
 
         Raises:
             BundleError: If the tail or the tables cannot be used.
+            GateError: If the backend's precision costs accuracy.
+            MissingExtraError: If the backend asked for is not installed.
         """
-        backend = OnnxRuntimeBackend(
-            bundle.read(TAIL),
-            latent=bundle.manifest.latent,
-            classes=len(bundle.manifest.labels),
-            threads=config.threads,
-            max_batch=config.max_batch,
-            where=str(bundle.root / TAIL),
-        )
         tables = FrequencyTables.from_bytes(bundle.read(TABLES))
         if tables.table_id != bundle.manifest.table_id:
             raise BundleError(
                 f"{bundle.root / TABLES}: table id {tables.table_id}, manifest.json says "
                 f"{bundle.manifest.table_id}; export the bundle again"
             )
-        return cls(bundle, backend, tables, decoders=decoders, queue_frames=config.queue_frames)
+        backend = open_backend(bundle, config)
+        return cls(bundle, backend, tables, workers=workers, queue_frames=config.queue_frames)
 
     @property
     def name(self) -> str:
         """The model's name on the wire."""
         return self.bundle.manifest.name
 
-    async def answer(self, frame: FrameRequest, *, received_ns: int) -> Answer:
-        """Answer one frame that arrived at `received_ns` (monotonic).
+    def begin(self, frame: FrameRequest, *, received_ns: int, done: Done, parent: str = "") -> FrameCall:
+        """Serve one frame.
+
+        Args:
+            frame: What was asked.
+            received_ns: When it arrived, monotonic.
+            done: Called once on the event loop, perhaps before this returns, with an answer, or with a
+                WireError (it does not fit the bundle), PayloadError (it cannot be decoded),
+                UnknownModelError (of a version or an output), BusyError, DrainingError or BackendError.
+            parent: W3C traceparent that came with it.
+
+        Returns:
+            The call, to cancel it.
+        """
+        call = FrameCall(self, frame, received_ns=received_ns, parent=parent, done=done)
+        self._in_flight += 1
+        call.begin()
+        return call
+
+    async def answer(self, frame: FrameRequest, *, received_ns: int, parent: str = "") -> Answer:
+        """Answer one frame, as `begin`; cancelling this cancels the frame.
 
         Raises:
-            WireError: If it does not fit the bundle.
-            PayloadError: If a payload cannot be decoded.
-            UnknownModelError: If it asks for a version or an output that is not there.
-            BusyError: If too many frames wait.
-            BackendError: If the tail failed on it.
+            WireError, PayloadError, UnknownModelError, BusyError, DrainingError, BackendError: As `begin`.
         """
-        self._check(frame)
-        received_s = received_ns / 1e9
-        deadline_s = None if frame.budget_s is None else received_s + frame.budget_s
-        if deadline_s is not None and deadline_s <= self._clock():
-            return self._expired(frame, received_ns)
-        self._batcher.admit(frame.rows)
+        result: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
+
+        def done(answer: Answer | Exception) -> None:
+            if not result.done():
+                result.set_result(answer)
+
+        call = self.begin(frame, received_ns=received_ns, done=done, parent=parent)
         try:
-            latents = await self._latents(frame)
-        except BaseException:  # cancellation too: the places must be given back
-            self._batcher.release(frame.rows)
-            raise
-        computed = await self._batcher.submit(latents, deadline_s=deadline_s)
-        if computed is None:
-            return self._expired(frame, received_ns)
-        return Answer(
-            frame_id=frame.frame_id,
-            outcome="ok",
-            outputs_nc=computed.outputs_nc,
-            queue_s=max(0.0, computed.started_s - received_s),
-            compute_s=computed.compute_s,
-            received_ns=received_ns,
-            load_pct=self._batcher.load_percent,
-        )
+            answer = await result
+        finally:
+            call.cancel()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def retire(self) -> None:
+        """Wait until every frame that was begun has ended, then close."""
+        if self._in_flight:
+            self._retiring = asyncio.Event()
+            await self._retiring.wait()
+        await self.close()
 
     async def close(self) -> None:
         """Stop computing; frames that still wait fail."""
-        await self._batcher.close()
+        await self.batcher.close()
 
-    def _check(self, frame: FrameRequest) -> None:
+    # What `FrameCall` needs.
+
+    def check(self, frame: FrameRequest) -> None:
+        """Refuse what does not fit the bundle.
+
+        Raises:
+            UnknownModelError: If it asks for a version or an output that is not there.
+            WireError: If its shape does not fit, or it is too many latents.
+        """
         if frame.version not in ("", VERSION):
             raise UnknownModelError(f"model '{self.name}' has no version {frame.version!r}, only '{VERSION}'")
         for output in frame.outputs:
             if output != self.backend.output:
-                raise UnknownModelError(
-                    f"model '{self.name}' has no output {output!r}, only '{self.backend.output}'"
-                )
+                raise WireError(f"model '{self.name}' has no output {output!r}, only '{self.backend.output}'")
         if frame.rows > self.backend.max_batch:
             raise WireError(
                 f"{frame.rows} latents in one request, at most {self.backend.max_batch} are taken"
@@ -134,13 +178,18 @@ class ServedModel:
                     f"'{self.name}', which takes [n, 1 to {full}, {plane[0]}, {plane[1]}]"
                 )
 
-    async def _latents(self, frame: FrameRequest) -> Sequence[NDArray[np.uint8]]:
-        if frame.latent_nchw is not None:
-            return list(frame.latent_nchw)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoders, self._decode, frame.payloads)
+    def decodes_quickly(self, frame: FrameRequest) -> bool:
+        """Say whether decoding `frame` is expected to take less than handing it to another thread."""
+        small = sum(map(len, frame.payloads)) <= _LARGEST_QUICK_BYTES
+        return small and self._decode_s * frame.rows <= HAND_OFF_S
 
-    def _decode(self, payloads: Sequence[bytes]) -> list[NDArray[np.uint8]]:
+    def decode(self, payloads: Sequence[bytes]) -> list[NDArray[np.uint8]]:
+        """Return the latents uint8 [c, H, W] of `payloads`; from any thread.
+
+        Raises:
+            PayloadError: If one cannot be decoded.
+        """
+        started_s = time.thread_time()  # not the time in which others had the core
         latents = []
         channels, height, width = self._full_chw
         for index, payload in enumerate(payloads):
@@ -155,14 +204,22 @@ class ServedModel:
             except PayloadError as error:
                 raise PayloadError(f"item {index}: {error}") from None
             latents.append(decoded.latent_chw)
+        each_s = (time.thread_time() - started_s) / len(payloads)
+        self._decode_s += _DECODE_SHARE * (each_s - self._decode_s)
         return latents
 
-    def _expired(self, frame: FrameRequest, received_ns: int) -> Answer:
-        return Answer(
-            frame_id=frame.frame_id,
-            outcome="expired",
-            outputs_nc=_NO_OUTPUTS,
-            queue_s=max(0.0, self._clock() - received_ns / 1e9),
-            received_ns=received_ns,
-            load_pct=self._batcher.load_percent,
-        )
+    def ended(self) -> None:
+        """Count one frame less in flight."""
+        self._in_flight -= 1
+        if not self._in_flight and self._retiring is not None:
+            self._retiring.set()
+
+    def record(self, frame: FrameRecord) -> None:
+        """Tell whoever wants to know that a frame has ended."""
+        for recorder in self.workers.recorders:
+            recorder.frame(frame)
+
+    def _batch(self, latents: int, compute_s: float) -> None:
+        self.statistics.executed(latents=latents, compute_s=compute_s)
+        for recorder in self.workers.recorders:
+            recorder.batch(self.name, latents, compute_s)

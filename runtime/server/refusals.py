@@ -8,6 +8,7 @@ import grpc
 
 from isthmus.runtime.errors import (
     AccessError,
+    ArtifactError,
     BackendError,
     BusyError,
     DrainingError,
@@ -23,6 +24,7 @@ PUSHBACK: Final = "grpc-retry-pushback-ms"
 STATUS: dict[type[IsthmusError], grpc.StatusCode] = {
     PeerError: grpc.StatusCode.INVALID_ARGUMENT,  # WireError and PayloadError
     UnknownModelError: grpc.StatusCode.NOT_FOUND,
+    ArtifactError: grpc.StatusCode.FAILED_PRECONDITION,  # a bundle that was to be loaded
     BusyError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DrainingError: grpc.StatusCode.UNAVAILABLE,
     BackendError: grpc.StatusCode.INTERNAL,

@@ -1,4 +1,4 @@
-"""gRPC's side of the service: convert, delegate, convert. One table says which error is which status."""
+"""gRPC's side of the service: convert, delegate, convert."""
 
 # The methods' names are the protocol's.
 # ruff: noqa: N802
@@ -7,22 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from isthmus import __version__
-from isthmus.runtime.errors import (
-    BackendError,
-    BusyError,
-    DrainingError,
-    IsthmusError,
-    PeerError,
-    UnknownModelError,
-)
+from isthmus.runtime.errors import IsthmusError, UnknownModelError
 from isthmus.runtime.server.model import VERSION
+from isthmus.runtime.server.refusals import refuse
 from isthmus.runtime.server.service import TailService
 from isthmus.runtime.server.stream import FrameStream
 from isthmus.runtime.wire import BUNDLE, EXTENSIONS, LATENT, PAYLOAD, answer_response, oip, parse_request
@@ -31,19 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     Context = grpc.aio.ServicerContext[Any, Any]
-
-STATUS: dict[type[IsthmusError], grpc.StatusCode] = {
-    PeerError: grpc.StatusCode.INVALID_ARGUMENT,  # WireError and PayloadError
-    UnknownModelError: grpc.StatusCode.NOT_FOUND,
-    BusyError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    DrainingError: grpc.StatusCode.UNAVAILABLE,
-    BackendError: grpc.StatusCode.INTERNAL,
-}
-
-
-def status_of(error: IsthmusError) -> grpc.StatusCode:
-    """Return the status of `error`: that of its nearest class in `STATUS`."""
-    return next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), grpc.StatusCode.INTERNAL)
 
 
 class Servicer:
@@ -76,11 +57,12 @@ class Servicer:
         return oip.ServerReadyResponse(ready=self._service.state == "serving")
 
     async def ModelReady(self, request: oip.ModelReadyRequest, context: Context) -> oip.ModelReadyResponse:
-        """Say whether one model takes frames; NOT_FOUND if there is no such model."""
+        """Say whether one model takes frames; one that is not there does not."""
         try:
-            return oip.ModelReadyResponse(ready=self._service.is_ready(request.name, request.version))
-        except IsthmusError as error:
-            await context.abort(status_of(error), str(error))
+            ready = self._service.is_ready(request.name, request.version)
+        except UnknownModelError:  # Triton's clients ask this until it is true
+            ready = False
+        return oip.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(
         self, request: oip.ServerMetadataRequest, context: Context
@@ -95,7 +77,7 @@ class Servicer:
         try:
             model = self._service.model(request.name, request.version)
         except IsthmusError as error:
-            await context.abort(status_of(error), str(error))
+            await refuse(context, error)
         tensor = oip.ModelMetadataResponse.TensorMetadata
         spec = model.latent
         described = oip.ModelMetadataResponse(
@@ -122,15 +104,15 @@ class Servicer:
             try:
                 self._service.accept()
                 frame = parse_request(request)
+                output = self._service.output(frame.model)
                 answer = await self._service.infer(frame, received_ns=received_ns)
             except IsthmusError as error:
-                await context.abort(status_of(error), str(error))
-        output = self._service.model(frame.model).backend.output
+                await refuse(context, error)
         return answer_response(answer, model=frame.model, output=output, lean=frame.lean)
 
     async def ModelStreamInfer(
         self, requests: AsyncIterable[oip.ModelInferRequest], context: Context
-    ) -> AsyncIterator[oip.ModelStreamInferResponse]:
+    ) -> None:
         """Answer frames as they become ready; see `FrameStream` for what ends the stream."""
         stream = FrameStream(self._service, window=self._stream_window)
         self._streams.add(stream)
@@ -138,12 +120,11 @@ class Servicer:
             stream.stop_reading()
         try:
             with self._call():
-                async for message in stream.answers(requests):
-                    yield message
+                await stream.serve(context)
         finally:
             self._streams.discard(stream)
         if stream.fault is not None:
-            await context.abort(status_of(stream.fault), str(stream.fault))
+            await refuse(context, stream.fault)
         if self._service.state == "draining":
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is draining; connect to another")
 

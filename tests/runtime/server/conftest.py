@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -13,7 +12,9 @@ import pytest
 from isthmus.runtime.bundle import TABLES, Bundle, load_bundle
 from isthmus.runtime.codecs import FrequencyTables, encode_payload
 from isthmus.runtime.server import ServerConfig, TailServer
+from isthmus.runtime.server.accelerator import Accelerator
 from isthmus.runtime.server.model import ServedModel
+from isthmus.runtime.server.workers import Workers
 from isthmus.runtime.wire import InferenceStub, channel_options
 
 # No test waits for anything as long as this; one that would is broken.
@@ -27,6 +28,7 @@ class GatedBackend:
     """
 
     provider = "GatedProvider"
+    warm_up = ()
     output = "logits"
 
     def __init__(self, max_batch=4):
@@ -76,9 +78,12 @@ def open_gated():
     """Return `open_gated(backend)`, which makes TailServer's `open_model` for that backend."""
 
     def with_backend(backend):
-        def open_model(bundle: Bundle, config: ServerConfig, decoders: ThreadPoolExecutor) -> ServedModel:
+        def open_model(bundle: Bundle, config: ServerConfig, workers: Workers) -> ServedModel:
             tables = FrequencyTables.from_bytes(bundle.read(TABLES))
-            return ServedModel(bundle, backend, tables, decoders=decoders, queue_frames=config.queue_frames)
+            # However quick its batches were so far: one that waits at the gate must not stop the event loop.
+            in_thread = Accelerator(hand_off_s=-1.0, loop=workers.loop)
+            workers = dataclasses.replace(workers, accelerator=in_thread)
+            return ServedModel(bundle, backend, tables, workers=workers, queue_frames=config.queue_frames)
 
         return open_model
 

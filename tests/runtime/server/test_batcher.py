@@ -5,7 +5,8 @@ import pytest
 
 from isthmus.runtime.bundle import LatentSpec
 from isthmus.runtime.errors import BackendError, BusyError, DrainingError
-from isthmus.runtime.server.batcher import Batcher
+from isthmus.runtime.server.accelerator import Accelerator
+from isthmus.runtime.server.batcher import Batcher, Ticket
 
 SPEC = LatentSpec(channels=2, height=1, width=1, zero_points=(0, 7))
 
@@ -29,17 +30,38 @@ def backend(make_gated_backend):
 
 
 @pytest.fixture
-async def batcher(backend, clock):
-    batcher = Batcher(backend, SPEC, queue_frames=6, clock=clock)
+async def accelerator():
+    accelerator = Accelerator(hand_off_s=-1.0)  # in its thread: a batch waits at the gate
+    yield accelerator
+    accelerator.close()
+
+
+@pytest.fixture
+async def batcher(backend, clock, accelerator):
+    batcher = Batcher(backend, SPEC, accelerator, queue_frames=6, clock=clock)
     yield batcher
     backend.let(1000)
     await batcher.close()
 
 
+def _ticket(value, *, rows=1, channels=2):
+    future = asyncio.get_running_loop().create_future()
+
+    def done(result):
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    return Ticket([np.full((channels, 1, 1), value, np.uint8)] * rows, done), future
+
+
 def _submit(batcher, value, *, deadline_s=None, rows=1, channels=2):
-    latents = [np.full((channels, 1, 1), value, np.uint8)] * rows
-    batcher.admit(rows)
-    return asyncio.create_task(batcher.submit(latents, deadline_s=deadline_s))
+    """Return the future of a frame's result."""
+    ticket, future = _ticket(value, rows=rows, channels=channels)
+    assert batcher.admit(rows, deadline_s=deadline_s)
+    assert batcher.submit(ticket, deadline_s=deadline_s)
+    return future
 
 
 def _batches(backend):
@@ -89,7 +111,6 @@ async def test_an_expired_frame_never_reaches_the_tail(batcher, backend, clock):
     first = _submit(batcher, 1)
     await backend.started()
     late, timely = _submit(batcher, 2, deadline_s=100.5), _submit(batcher, 3, deadline_s=101.5)
-    await asyncio.sleep(0)
     clock.now_s = 101.0
     backend.let(2)
     results = await asyncio.gather(first, late, timely)
@@ -101,13 +122,17 @@ async def test_an_expired_frame_never_reaches_the_tail(batcher, backend, clock):
 async def test_a_cancelled_frame_never_reaches_the_tail(batcher, backend):
     first = _submit(batcher, 1)
     await backend.started()
-    gone, kept = _submit(batcher, 2), _submit(batcher, 3)
-    await asyncio.sleep(0)
-    gone.cancel()
-    await asyncio.wait([gone])
+    ticket, gone = _ticket(2)
+    batcher.admit(1, deadline_s=None)
+    batcher.submit(ticket, deadline_s=None)
+    assert batcher.queued == 1
+    batcher.cancel(ticket)
+    assert batcher.queued == 0
+    kept = _submit(batcher, 3)
     backend.let(2)
     await asyncio.gather(first, kept)
     assert _batches(backend) == [[1], [3]]
+    assert not gone.done()
 
 
 async def test_a_full_queue_refuses_until_frames_leave(batcher, backend):
@@ -115,11 +140,11 @@ async def test_a_full_queue_refuses_until_frames_leave(batcher, backend):
     await backend.started()
     waiting = [_submit(batcher, 2, rows=3), _submit(batcher, 3, rows=3)]
     with pytest.raises(BusyError) as refused:
-        batcher.admit(1)
+        batcher.admit(1, deadline_s=None)
     assert str(refused.value) == ("the queue is full: 6 of 6 latents wait; send fewer or try another server")
     backend.let(3)
     await asyncio.gather(first, *waiting)
-    batcher.admit(6)
+    batcher.admit(6, deadline_s=None)
     batcher.release(6)
 
 
@@ -128,7 +153,6 @@ async def test_expired_frames_make_room_in_a_full_queue(batcher, backend, clock)
     await backend.started()
     late = _submit(batcher, 2, rows=4, deadline_s=101.0)
     late_too = _submit(batcher, 2, rows=2, deadline_s=101.0)
-    await asyncio.sleep(0)
     clock.now_s = 102.0
     kept = _submit(batcher, 3, rows=4)
     assert await late is None
@@ -155,15 +179,16 @@ async def test_closing_lets_the_batch_end_and_refuses_the_rest(batcher, backend)
     running = _submit(batcher, 1)
     await backend.started()
     waiting = _submit(batcher, 2)
-    await asyncio.sleep(0)
     closing = asyncio.create_task(batcher.close())
     with pytest.raises(DrainingError, match="the server stopped before the frame was computed"):
         await waiting
     backend.let()
     assert (await running).outputs_nc[0, 1] == 1.0
     await closing
-    with pytest.raises(DrainingError, match="the server is stopping"):
-        await _submit(batcher, 3)
+    ticket, _ = _ticket(3)
+    assert batcher.admit(1, deadline_s=None)
+    assert not batcher.submit(ticket, deadline_s=None)
+    assert batcher.queued == 0
     assert _batches(backend) == [[1]]
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from isthmus.runtime.bundle import load_bundle
 from isthmus.runtime.errors import BusyError, DrainingError, PayloadError, UnknownModelError, WireError
 from isthmus.runtime.server import ServerConfig
 from isthmus.runtime.server.service import TailService, outcome_of
+from isthmus.runtime.server.workers import Workers
 from isthmus.runtime.wire import FrameRequest
 
 
@@ -19,11 +19,12 @@ async def gated(tiny_bundle, make_gated_backend, open_gated):
     """Return a backend with a gate and an open service in front of it."""
     backend, service = make_gated_backend(), TailService()
     config = ServerConfig(bundles=(tiny_bundle,), threads=1)
-    with ThreadPoolExecutor(1) as decoders:
-        service.open([open_gated(backend)(load_bundle(tiny_bundle), config, decoders)])
-        yield backend, service
-        backend.let(1000)
-        await service.close()
+    workers = Workers.open(1)
+    service.open([open_gated(backend)(load_bundle(tiny_bundle), config, workers)])
+    yield backend, service
+    backend.let(1000)
+    await service.close()
+    workers.close()
 
 
 def _frame(**changes):
@@ -61,9 +62,11 @@ async def test_every_end_of_a_frame_is_counted_once(gated):
     backend.let()
     await service.infer(_frame(), received_ns=time.monotonic_ns())
     await service.infer(_frame(budget_s=-1.0), received_ns=time.monotonic_ns())
-    for frame in (_frame(model="huge"), _frame(version="7"), _frame(outputs=("other",))):
+    for frame in (_frame(model="huge"), _frame(version="7")):
         with pytest.raises(UnknownModelError):
             await service.infer(frame, received_ns=time.monotonic_ns())
+    with pytest.raises(WireError):
+        await service.infer(_frame(outputs=("other",)), received_ns=time.monotonic_ns())
     with pytest.raises(PayloadError):
         await service.infer(_frame(latent_nchw=None, payloads=(b"x",)), received_ns=time.monotonic_ns())
     with pytest.raises(WireError):
@@ -90,13 +93,13 @@ async def test_a_cancelled_frame_gives_its_place_back(gated, samples):
         )
     )
     await asyncio.sleep(0)
-    queue = service.model("tiny")._batcher._queue
-    assert queue.held_rows == 1
+    batcher = service.model("tiny").batcher
+    assert batcher.queued == 1
     decoding.cancel()
     await asyncio.wait([decoding])
+    assert batcher.queued == 0, "at once, not when its turn comes"
     backend.let(2)
     await running
-    assert queue.held_rows == 0
 
 
 @pytest.mark.parametrize(

@@ -202,8 +202,9 @@ async def test_a_stream_is_read_only_while_its_window_is_open(start_server, tiny
     await backend.started()
     backend.let(4)
     await _answers(call, 4)
-    # With one frame computing and one waiting the window is shut, so no two ever waited together.
-    assert [len(batch) for batch in backend.batches] == [1, 1, 1, 1]
+    # With two frames unanswered the window is shut, so no three ever waited together.
+    assert sum(len(batch) for batch in backend.batches) == 4
+    assert max(len(batch) for batch in backend.batches) <= 2
     call.cancel()
 
 
