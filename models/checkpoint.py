@@ -176,6 +176,30 @@ def load_parts(network: SplitNetwork, states: Mapping[str, Any], path: Path) -> 
         _load_state(part, states[name], path, name)
 
 
+def load_start(network: SplitNetwork, path: Path) -> list[str]:
+    """Copy what fits from the checkpoint or file of parts `path` into `network`; return the tensors' names.
+
+    Raises:
+        ArtifactError: If nothing fits, or the file cannot be read.
+    """
+    path = path / CHECKPOINT_NAME if path.is_dir() else path
+    saved = read_tensors(path).get("parts")
+    names = []
+    for part, module in network_parts(network).items():
+        states = saved.get(part, {}) if isinstance(saved, dict) else {}
+        for name, value in module.named_parameters():
+            if isinstance(states.get(name), torch.Tensor) and states[name].shape == value.shape:
+                value.data.copy_(states[name])
+                names.append(f"{_ATTRIBUTES.get(part, part)}.{name}")
+    if not names:
+        raise ArtifactError(f"{path}: no tensor of it fits this bottleneck; give another --start")
+    return names
+
+
+# Where a part's name in files is not that of the network's attribute.
+_ATTRIBUTES = {"exit": "exit_head"}
+
+
 def _load_state(module: nn.Module, state: Mapping[str, Any], path: Path, part: str) -> None:
     try:
         module.load_state_dict(state)

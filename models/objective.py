@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from isthmus.models.folding import folded
 from isthmus.models.losses import distillation_loss, feature_loss, label_loss
 from isthmus.models.quantise import prefix_mask
 from isthmus.models.rate import LatentPrior, RatePrice
@@ -51,6 +52,10 @@ class Objective:
         self.noise = torch.Generator(self.device).manual_seed(settings.seed + 1)
         self.prior = LatentPrior(len(config.widths), config.channels).to(self.device)
         self.price = _rate_price(settings, len(config.widths), config.channel_counts)
+        # Weights that autocast need not convert in every step.
+        dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
+        self._teacher_segments = folded([network.teacher_head, *network.teacher_tail], dtype)
+        self._tail = list(network.tail) if config.tail_tuned else self._teacher_segments[1:]
 
     def __call__(
         self,
@@ -97,7 +102,7 @@ class Objective:
         samples = len(latents.sent)
         counts, mask = self._prefixes(samples)
         outputs = [network.decoder(self._real(latents.sent * mask))]
-        for segment in list(network.tail)[: len(targets) - 1]:
+        for segment in self._tail[: len(targets) - 1]:
             outputs.append(segment(outputs[-1]))
         if samples != len(x_nchw):  # every width saw the whole batch
             targets = [torch.cat([target[part] for _, part in parts]) for target in targets]
@@ -124,17 +129,19 @@ class Objective:
         weight = settings.feature_weight if answers else 1.0
         if weight:
             for index, (student, teacher) in enumerate(pairs):
-                loss_n = feature_loss(student, teacher, settings.feature_loss)
-                terms[f"features{index}"] = weight * (weight_n * loss_n).mean()
+                level = weight * settings.level_weights[min(index, len(settings.level_weights) - 1)]
+                if level:
+                    loss_n = feature_loss(student, teacher, settings.feature_loss)
+                    terms[f"features{index}"] = level * (weight_n * loss_n).mean()
         return Found(terms=terms, bits=latents.bits)
 
     @torch.no_grad()
     def _teacher(self, x_nchw: Tensor, wanted: int) -> list[Tensor]:
         """Return the teacher's features at the cut and after it, `wanted` in all; the logits are the last."""
-        targets = [self.network.teacher_head(x_nchw)]
-        for segment in list(self.network.teacher_tail)[: wanted - 1]:
+        targets = [x_nchw]
+        for segment in self._teacher_segments[:wanted]:
             targets.append(segment(targets[-1]))
-        return targets
+        return targets[1:]
 
     def _encode(self, x_nchw: Tensor, parts: _Parts, answers: bool) -> _Latents:
         kind = self.settings.quantisation
@@ -192,7 +199,9 @@ class Objective:
         y_nchw = network.encoder(x_nchw, last)
         if self.settings.quantisation != "none":
             y_nchw = network.quantiser.rounded(network.quantiser.levels(y_nchw))
-        answers = network.tail(network.decoder(self._real(y_nchw)))
+        answers = network.decoder(self._real(y_nchw))
+        for segment in self._tail:
+            answers = segment(answers)
         # The widest comes first in a step, so the others' samples are the last.
         return torch.cat([teacher_nk[: len(teacher_nk) - len(answers)], answers.to(teacher_nk.dtype)])
 

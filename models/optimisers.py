@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -18,9 +19,18 @@ _PRIOR_SPEED = 5.0
 
 
 def make_optimiser(
-    network: SplitNetwork, prior: LatentPrior, settings: TrainSettings, *, answers: bool
+    network: SplitNetwork,
+    prior: LatentPrior,
+    settings: TrainSettings,
+    *,
+    answers: bool,
+    started: Collection[str] = (),
 ) -> torch.optim.Optimizer:
-    """Return the optimiser of stage 2 (`answers`) or of stage 1; no decay on biases and gains (US-Nets)."""
+    """Return the optimiser of stage 2 (`answers`) or of stage 1; no decay on biases and gains (US-Nets).
+
+    Every group has its `peak` rate, and `rests` until which progress it is not trained.
+    """
+    known = {id(value) for name, value in network.named_parameters() if name in started}
     kind = (settings.answer_optimiser if answers else None) or settings.optimiser
     rate = (settings.answer_learning_rate if answers else None) or settings.learning_rate
     parts: tuple[nn.Module, ...] = (network.encoder, network.quantiser, network.decoder)
@@ -29,17 +39,23 @@ def make_optimiser(
     tail = list(network.tail.named_parameters()) if network.config.tail_tuned else []
     groups: list[dict[str, Any]] = []
     for named, peak in ((own, rate), (early_exit, EXIT_SPEED * rate), (tail, settings.tail_learning_rate)):
-        decayed = [value for name, value in named if _is_decayed(name, value)]
-        plain = [value for name, value in named if not _is_decayed(name, value)]
-        groups.append({"params": decayed, "peak": peak, "weight_decay": settings.weight_decay})
-        groups.append({"params": plain, "peak": peak, "weight_decay": 0.0})
+        for rests in (False, True):
+            part = [(name, value) for name, value in named if (id(value) in known) is rests]
+            decayed = [value for name, value in part if _is_decayed(name, value)]
+            plain = [value for name, value in part if not _is_decayed(name, value)]
+            rated = peak * (settings.start_rate if rests else 1.0)
+            course = {"peak": rated, "rests": settings.start_delay if rests else 0.0}
+            groups.append({"params": decayed, "weight_decay": settings.weight_decay, **course})
+            groups.append({"params": plain, "weight_decay": 0.0, **course})
     priors = [value for value in prior.parameters() if value.requires_grad]
-    groups.append({"params": priors, "peak": _PRIOR_SPEED * rate, "weight_decay": 0.0})
+    groups.append({"params": priors, "weight_decay": 0.0, "peak": _PRIOR_SPEED * rate, "rests": 0.0})
     groups = [group for group in groups if group["params"]]
+    # Fused: one pass over the parameters instead of one per operation.
     if kind == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum)
-    make = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
-    return make(groups, lr=0.0, betas=(0.9, 0.99) if kind == "adamw" else (0.9, 0.999))
+        return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, fused=True)
+    if kind == "adam":
+        return torch.optim.Adam(groups, lr=0.0, betas=(0.9, 0.999), fused=True)
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), fused=True)
 
 
 def _is_decayed(name: str, value: torch.Tensor) -> bool:

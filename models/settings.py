@@ -58,8 +58,11 @@ class TrainSettings:
         feature_loss, answer_loss: See `losses`.
         prefix_power: In the answer loss a sample with c of C channels counts (c/C)^power; 0: all alike.
         levels: Later levels that stage 1 imitates besides the cut.
+        level_weights: Weights of the features at the cut and at the later levels; the last is for the rest.
         in_place: Narrower widths imitate the answer of the student's full width instead of the teacher's.
         freeze_encoder: Stage 2 trains the decoder (and tail) only.
+        start_rate: Of tensors that do not start from random numbers, the part of the learning rate.
+        start_delay: Share of the run in which they rest.
         rate: The rate term.
         nested: Nested dropout; None sends every sample with all channels.
         quantisation: What stands for rounding: "round" (straight through), additive uniform "noise",
@@ -96,8 +99,11 @@ class TrainSettings:
     answer_loss: AnswerLoss = "kl"
     prefix_power: float = 0.0
     levels: int = 1
+    level_weights: tuple[float, ...] = (1.0,)
     in_place: bool = False
     freeze_encoder: bool = False
+    start_rate: float = 1.0
+    start_delay: float = 0.0
     rate: RateTerm = field(default_factory=RateTerm)
     nested: NestedDropout | None = field(default_factory=NestedDropout)
     quantisation: Quantisation = "round"
@@ -117,10 +123,10 @@ class TrainSettings:
             raise InputError(f"{self.epochs} epochs: give at least 1")
         if not 0.0 <= self.average < 1.0:
             raise InputError(f"average {self.average:g}: give a decay from 0 (none) to below 1, as 0.999")
-        if self.views and self.mixing.active:
+        if self.views and self.mixing.active and self.label_weight:
             raise InputError(
-                f"views {self.views}: mixed images are new in every step, so no answer can be kept; "
-                "leave out mixup and cutmix, or views"
+                f"views {self.views}: what was mixed keeps the network's answers, not its labels; "
+                "give label_weight 0, or leave out mixup and cutmix, or views"
             )
         if self.quantisation == "none" and self.rate.active:
             raise InputError("quantisation none has no rate to price; give rate_price 0 and no target_bytes")
@@ -128,6 +134,8 @@ class TrainSettings:
             raise InputError(
                 "feature_weight, answer_weight and label_weight are all 0: nothing would be learned"
             )
+        if not self.level_weights or not any(self.level_weights[: self.levels + 1]):
+            raise InputError(f"level_weights {self.level_weights}: stage 1 would have nothing to learn")
         schedule = self.schedule
         shares = {name: getattr(schedule, name) for name in ("warm_up", "features", "full_width", "ramp")}
         for name, value in shares.items():

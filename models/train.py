@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,7 @@ def train_bottleneck(
     stop: Callable[[], bool] | None = None,
     progress: Callable[[TrainProgress], None] | None = None,
     epoch_done: Callable[[int], None] | None = None,
+    started: Collection[str] = (),
 ) -> TrainResult:
     """Train `network` in place on `images` and calibrate every width.
 
@@ -75,6 +76,7 @@ def train_bottleneck(
         progress: Called after each step.
         epoch_done: Called after each epoch with its number from 0, with the averaged weights in place if
             there are any; the statistics are not calibrated then.
+        started: Names of tensors in `network` that are not random, for `settings.start_rate`.
 
     Raises:
         GateError: If a loss or gradient is not finite; `out` keeps the last good state.
@@ -82,7 +84,7 @@ def train_bottleneck(
         ArtifactError: If the states in `out` cannot be read.
     """
     _check(network, images, settings, out)
-    trainer = BottleneckTrainer(network, settings)
+    trainer = BottleneckTrainer(network, settings, started=started)
     position = resume_state(out, trainer) if out is not None and resume else Position()
     if out is not None and resume:
         trim_metrics(out / METRICS, position.epochs)

@@ -57,6 +57,9 @@ OPTIONS: Mapping[str, Option] = {
     "decoder": Option("text", "CHANNELSxBLOCKS of the server's decoder."),
     "exit_channels": Option("whole", "Of the early exit; 0: none.", least=0),
     "structure": Option("table", "The family's own settings, NAME=VALUE,NAME=VALUE."),
+    "start": Option("path", "Checkpoint, or file of parts, whose tensors that fit are the first weights."),
+    "start_rate": Option("number", "Their part of the learning rate.", 1.0, least=0),
+    "start_delay": Option("number", "Share of the run in which they rest.", 0.0, least=0),
     # The course
     "recipe": Option("text", "Named recipe, or a TOML file [default: by the images' shape]."),
     "epochs": Option("whole", "Passes over the training images.", least=1),
@@ -95,6 +98,7 @@ OPTIONS: Mapping[str, Option] = {
         "number", "Answers from c of C channels count (c/C)^power; 0: all alike.", 0.0, least=0
     ),
     "levels": Option("whole", "Later levels that stage 1 imitates besides the cut.", 1, least=0),
+    "level_weights": Option("list", "Of the cut and each later level; the last for the rest [default: 1]."),
     "in_place": Option("flag", "Narrower widths imitate the full width's answers.", False),
     "freeze_encoder": Option("flag", "Stage 2 trains decoder and tail only.", False),
     # Rate, channels, quantisation

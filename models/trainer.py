@@ -6,7 +6,7 @@ Knows nothing of files, consoles and clocks: progress is an argument, results ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,16 +44,18 @@ class StepResult:
 class BottleneckTrainer:
     """Trains the bottleneck of a `SplitNetwork` in place, on the device the network is on."""
 
-    def __init__(self, network: SplitNetwork, settings: TrainSettings) -> None:
-        """Take the network, whose teacher stays as it is, and the settings."""
-        self.network, self.settings = network, settings
+    def __init__(
+        self, network: SplitNetwork, settings: TrainSettings, *, started: Collection[str] = ()
+    ) -> None:
+        """Take the network, whose teacher stays as it is, the settings, and names of tensors not random."""
+        self.network, self.settings, self._started = network, settings, frozenset(started)
         self.device = next(network.parameters()).device
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.objective = Objective(network, settings, self.generator)
         self.prior, self.price = self.objective.prior, self.objective.price
         self.answers = False
-        self.optimiser = make_optimiser(network, self.prior, settings, answers=False)
+        self.optimiser = make_optimiser(network, self.prior, settings, answers=False, started=self._started)
         trained = {name: value for name, value in network.named_parameters() if value.requires_grad}
         self.average = WeightAverage(trained, settings.average) if settings.average else None
         self.steps = 0
@@ -83,7 +85,7 @@ class BottleneckTrainer:
             self.network.train()
         factor = self.settings.schedule.rate(progress)
         for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * factor
+            group["lr"] = group["peak"] * factor if progress >= group["rests"] else 0.0
         before = self.generator.get_state()
         batch_nhwc = batch_nhwc.to(self.device, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True) if labels is not None else None
@@ -137,7 +139,9 @@ class BottleneckTrainer:
             for part in (network.encoder, network.quantiser, self.prior):
                 part.requires_grad_(False)
         if settings.freeze_encoder or settings.answer_optimiser or settings.answer_learning_rate:
-            self.optimiser = make_optimiser(network, self.prior, settings, answers=True)
+            self.optimiser = make_optimiser(
+                network, self.prior, settings, answers=True, started=self._started
+            )
 
     def _checked(
         self,

@@ -63,7 +63,7 @@ def open_views(
         folder: Where their files are; those of another teacher, data set or augmentation are replaced.
         network: Its teacher answers, on the network's device.
         pixels_nhwc: Training images, uint8.
-        settings: How many views, their augmentation, the seed, and the precision the teacher runs in.
+        settings: How many views, how they are augmented and mixed, the seed, and the teacher's precision.
         progress: Called after each batch with how many are done, and their count.
 
     Raises:
@@ -76,7 +76,7 @@ def open_views(
         "teacher": network.config.teacher_digest,
         "cut": network.config.cut,
         "pixels": hashlib.sha256(pixels_nhwc.numpy().tobytes()).hexdigest()[:16],
-        "augmentation": repr(settings.augmentation),
+        "augmentation": repr((settings.augmentation, settings.mixing)),
         "views": settings.views,
         "seed": settings.seed,
         "precision": settings.precision,
@@ -139,16 +139,22 @@ def _fill(
     images, rows = len(pixels_nhwc), len(arrays[0])
     generator = torch.Generator().manual_seed(settings.seed)
     enabled = settings.precision == "bfloat16"
+    # Shuffled within each view: images that are mixed are neighbours, and sets are often sorted by class.
+    order = torch.cat([torch.randperm(images, generator=generator) for _ in range(settings.views)])
     for start in range(0, rows, _BATCH):
-        chosen = torch.arange(start, min(rows, start + _BATCH)) % images
+        places = torch.arange(start, min(rows, start + _BATCH))
+        chosen = order[places]
         batch_nhwc = settings.augmentation(pixels_nhwc[chosen], generator)
-        part = slice(start, start + len(chosen))
+        if settings.mixing.active:
+            batch_nhwc, _, _ = settings.mixing(batch_nhwc, generator)
+        part = (places // images * images + chosen).numpy()
         arrays[0][part] = batch_nhwc.numpy()
         with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             targets = _targets(network, batch_nhwc.to(device))
         for array, target in zip(arrays[1:], targets, strict=True):
-            array[part] = target.float().cpu().numpy()
-            if not np.isfinite(array[part]).all():
+            values = target.float().cpu().numpy().astype(array.dtype)
+            array[part] = values
+            if not np.isfinite(values).all():
                 raise GateError(
                     "views: the network's features are too large for half precision; give 0 views"
                 )

@@ -95,6 +95,8 @@ def train_settings(settings: Mapping[str, Any], shape_hwc: tuple[int, int, int])
             raise InputError(f"{name} is not set: the recipe leaves it out, give --{name.replace('_', '-')}")
     alike = {field.name for field in dataclasses.fields(TrainSettings)} & set(settings)
     values = {name: settings[name] for name in alike if settings[name] is not None}
+    if "level_weights" in values:
+        values["level_weights"] = tuple(float(weight) for weight in values["level_weights"])
     nested = NestedDropout(full=settings["full_channels"], offered=settings["offered_channels"])
     return TrainSettings(
         **values,

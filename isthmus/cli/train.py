@@ -126,6 +126,8 @@ def _train(
 
     from isthmus.cli._stop_signals import StopSignals
     from isthmus.cli._train_output import TrainingBar, report_training
+    from isthmus.models.allocator import kept_memory
+    from isthmus.models.checkpoint import load_start
     from isthmus.models.evaluate import evaluate
     from isthmus.models.network import CHECKPOINT_NAME, SplitNetwork, save_checkpoint
     from isthmus.models.run_state import trained_digest
@@ -135,7 +137,10 @@ def _train(
     # The bottleneck's first weights depend on the seed alone, not on whether the teacher was trained here.
     torch.manual_seed(recipe.seed)
     network = SplitNetwork(config, teacher).to(settings["device"])
-    with StopSignals() as signals, TrainingBar("training the bottleneck", config.widths, out_dir) as bar:
+    start = settings["start"]
+    started = [] if start is None else load_start(network, Path(start).expanduser())
+    bar = TrainingBar("training the bottleneck", config.widths, out_dir)
+    with kept_memory(), StopSignals() as signals, bar:
         if held_out is not None and settings["validation"] is not None and settings["validation_every"]:
             bar.hold_out(network, trained, held_out, settings["validation_every"], recipe.calibration)
         result = train_bottleneck(
@@ -149,6 +154,7 @@ def _train(
             stop=signals.stop,
             progress=bar.step,
             epoch_done=bar.epoch,
+            started=started,
         )
     if not result.finished:
         console.print(f"stopped after step {result.steps}; --resume --out {out_dir} goes on", soft_wrap=True)
