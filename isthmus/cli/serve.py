@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import json
+import logging
+import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from isthmus.cli._common import JsonFlag, console
 
 if TYPE_CHECKING:
-    from isthmus.runtime.server import DrainReport, ReadyReport, ServerConfig
+    from isthmus.runtime.server import DrainReport, ReadyReport, ServerConfig, TailServer
+    from isthmus.runtime.server.records import Recorder
 
 
 _Text = str | None
@@ -98,43 +104,154 @@ def command(
     # The flags are this function's parameters of the settings' names, so that none can be forgotten here.
     given = {**locals(), "bundles": bundles or None}
     from isthmus.runtime.server.settings import SETTINGS, read_config
+    from isthmus.runtime.server.supervisor import WORKER
 
     settings = read_config({name: given.get(name) for name in SETTINGS}, file=config)
-    _log_to_stderr()
-    report = asyncio.run(_serve(settings, as_json=as_json))
+    _log_to_stderr(as_json=settings.json_logs)
+    if WORKER in os.environ:
+        _work(settings, os.environ[WORKER])
+    elif settings.processes > 1:
+        _supervise(settings, as_json=as_json)
+    else:
+        _print(_stopped(asyncio.run(_serve(settings, as_json=as_json)), as_json=as_json))
+
+
+async def _serve(config: ServerConfig, *, as_json: bool, parent: int | None = None) -> DrainReport:
+    """Serve until told to stop; with `parent` also when that process is not our parent any more."""
+    from isthmus.runtime.server import TailServer, run_until
+    from isthmus.runtime.server.metrics import MULTIPROCESS_DIRECTORY, Metrics, MetricsPage
+    from isthmus.runtime.server.tracing import Tracer
+
+    stops: asyncio.Queue[int] = asyncio.Queue()
+    with contextlib.ExitStack() as stack:
+        recorders: list[Recorder] = []
+        page = None
+        if config.metrics_port is not None:
+            metrics = Metrics()
+            recorders.append(metrics)
+            if MULTIPROCESS_DIRECTORY not in os.environ:
+                page = MetricsPage(metrics.registry, host=config.metrics_host, port=config.metrics_port)
+                stack.callback(page.close)
+        if config.traces:
+            tracer = Tracer()
+            recorders.append(tracer)
+            stack.callback(tracer.close)
+        server = TailServer(config, recorders=recorders)
+
+        def on_ready(report: ReadyReport) -> None:
+            # Until here a signal ends the process at once: nothing has been accepted.
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stops.put_nowait, number)
+            loop.add_signal_handler(signal.SIGHUP, _reload, server, loop)
+            said = _said(report, page.port if page is not None else None)
+            _print(json.dumps(said) if as_json else _ready(said, config))
+
+        orphaned = asyncio.create_task(_stop_when_orphaned(parent, stops))
+        try:
+            return await run_until(stops, server, on_ready)
+        finally:
+            orphaned.cancel()
+
+
+def _reload(server: TailServer, loop: asyncio.AbstractEventLoop) -> None:
+    task = loop.create_task(server.reload())
+    _reloading.add(task)
+    task.add_done_callback(_reloading.discard)
+
+
+# The event loop keeps only weak references to its tasks.
+_reloading: set[asyncio.Task[tuple[str, ...]]] = set()
+
+
+async def _stop_when_orphaned(parent: int | None, stops: asyncio.Queue[int]) -> None:
+    # The kernel tells nobody that its parent has died; asking once a second costs nothing.
+    while parent is None or os.getppid() == parent:  # noqa: ASYNC110
+        await asyncio.sleep(1.0)
+    stops.put_nowait(signal.SIGTERM)
+
+
+def _work(config: ServerConfig, told: str) -> None:
+    """Be one of a supervisor's workers."""
+    number, port = (int(part) for part in told.split(":"))
+    config = dataclasses.replace(config, port=port)
+    logging.getLogger("isthmus.server").info("worker %d starts", number)
+    _print(_stopped(asyncio.run(_serve(config, as_json=True, parent=os.getppid())), as_json=True))
+
+
+def _supervise(config: ServerConfig, *, as_json: bool) -> None:
+    """Keep `config.processes` workers running, each this very command."""
+    from isthmus.runtime.server.supervisor import ReservedPort, StartFailedError
+
+    with contextlib.ExitStack() as stack:
+        port = ReservedPort(config.host, config.port)
+        stack.callback(port.close)
+        environment = dict(os.environ)
+        if config.metrics_port is not None:
+            from isthmus.runtime.server.metrics import MULTIPROCESS_DIRECTORY
+
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="isthmus-metrics-"))
+            os.environ[MULTIPROCESS_DIRECTORY] = environment[MULTIPROCESS_DIRECTORY] = folder
+        try:
+            report = asyncio.run(_keep_workers(config, port.port, environment, as_json=as_json))
+        except StartFailedError as failed:
+            raise typer.Exit(failed.code if failed.code > 0 else 1) from None
     _print(_stopped(report, as_json=as_json))
 
 
-async def _serve(config: ServerConfig, *, as_json: bool) -> DrainReport:
-    from isthmus.runtime.server import TailServer, run_until
+async def _keep_workers(
+    config: ServerConfig, port: int, environment: dict[str, str], *, as_json: bool
+) -> DrainReport:
+    from isthmus.runtime.server import DrainReport
+    from isthmus.runtime.server.metrics import MetricsPage, forget_process, summed_registry
+    from isthmus.runtime.server.supervisor import Supervisor
 
-    stops: asyncio.Queue[int] = asyncio.Queue()
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    page = None
+    if config.metrics_port is not None:
+        page = MetricsPage(summed_registry(), host=config.metrics_host, port=config.metrics_port)
+    metrics = {} if page is None else {"metrics_port": page.port}
 
-    def on_ready(report: ReadyReport) -> None:
-        # Until here a signal ends the process at once: nothing has been accepted.
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stops.put_nowait, number)
-        _print(_ready(report, config.host, as_json=as_json))
+    def on_ready(said: dict[str, Any]) -> None:
+        said = {**said, "processes": config.processes, **metrics}
+        _print(json.dumps(said) if as_json else _ready(said, config))
 
-    return await run_until(stops, TailServer(config), on_ready)
-
-
-def _ready(report: ReadyReport, host: str, *, as_json: bool) -> str:
-    if as_json:
-        return json.dumps(
-            {
-                "event": "ready",
-                "port": report.port,
-                "models": list(report.models),
-                "provider": report.providers[0],
-                "providers": dict(zip(report.models, report.providers, strict=True)),
-            }
-        )
-    models = ", ".join(
-        f"{name} ({provider})" for name, provider in zip(report.models, report.providers, strict=True)
+    supervisor = Supervisor(
+        (sys.executable, "-m", "isthmus", *sys.argv[1:]),
+        processes=config.processes,
+        port=port,
+        environment=environment,
+        on_ready=on_ready,
+        on_death=forget_process if page is not None else lambda pid: None,
     )
-    return f"ready on {host}:{report.port}: {models}"
+    try:
+        await supervisor.run(signals)
+    finally:
+        if page is not None:
+            page.close()
+    outcomes = dict(sorted(supervisor.outcomes.items()))
+    return DrainReport(outcomes=outcomes, complete=supervisor.complete, drain_s=supervisor.drain_s)
+
+
+def _said(report: ReadyReport, metrics_port: int | None) -> dict[str, Any]:
+    said = {
+        "event": "ready",
+        "port": report.port,
+        "models": list(report.models),
+        "provider": report.providers[0] if report.providers else None,
+        "providers": dict(zip(report.models, report.providers, strict=True)),
+    }
+    return said if metrics_port is None else {**said, "metrics_port": metrics_port}
+
+
+def _ready(said: dict[str, Any], config: ServerConfig) -> str:
+    models = ", ".join(f"{name} ({provider})" for name, provider in said["providers"].items()) or "no model"
+    processes = f", {config.processes} processes" if config.processes > 1 else ""
+    metrics = f"; metrics on {config.metrics_host}:{said['metrics_port']}" if "metrics_port" in said else ""
+    return f"ready on {config.host}:{said['port']}{processes}: {models}{metrics}"
 
 
 def _stopped(report: DrainReport, *, as_json: bool) -> str:
@@ -160,10 +277,16 @@ def _print(line: str) -> None:
         sys.stdout = sys.stderr
 
 
-def _log_to_stderr() -> None:
-    import logging
+def _log_to_stderr(*, as_json: bool) -> None:
+    handler: logging.Handler
+    if as_json:
+        from isthmus.runtime.server.json_log import JsonFormatter
 
-    from rich.logging import RichHandler
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter())
+    else:
+        from rich.logging import RichHandler
 
-    handler = RichHandler(console=console, show_path=False, markup=False, log_time_format="%H:%M:%S")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+        handler = RichHandler(console=console, show_path=False, markup=False, log_time_format="%H:%M:%S")
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -97,10 +97,7 @@ class TailServer:
         self._certificate = ServerCertificate.of(config)
         self._server = grpc.aio.server(
             interceptors=(Doorman(Gate.of(config)), *interceptors),
-            options=(
-                *server_options(config.max_message_bytes, max_connections=config.max_connections),
-                ("grpc.so_reuseport", int(config.processes > 1)),
-            ),
+            options=_options(config),
             maximum_concurrent_rpcs=config.max_rpcs,
         )
 
@@ -234,6 +231,13 @@ class TailServer:
     ) -> None:
         for name in ("", SERVICE_NAME, *names):
             await self._health.set(name, status)
+
+
+def _options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
+    options = dict(server_options(config.max_message_bytes, max_connections=config.max_connections))
+    if config.processes > 1:
+        options["grpc.so_reuseport"] = 1
+    return tuple(options.items())
 
 
 async def run_until(

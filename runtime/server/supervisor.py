@@ -1,0 +1,232 @@
+"""Several server processes on one port: started, restarted when they die, stopped together.
+
+The kernel deals connections out to the processes that listen on the port (SO_REUSEPORT). The supervisor holds
+the port without listening, so that it stays the same while none of them runs. It takes no frames itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from isthmus.runtime.errors import NetworkError, ServiceError
+from isthmus.runtime.server.restarts import Restarts
+
+log = logging.getLogger("isthmus.server")
+
+# A worker's number and the port, so that a process knows that it is one.
+WORKER = "ISTHMUS_SERVE_WORKER"
+
+
+class StartFailedError(Exception):
+    """The first worker ended, with the exit code `code`, before it was ready; it has said why."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the first worker ended with exit code {code}")
+        self.code = code
+
+
+class ReservedPort:
+    """A port that is held for processes which listen on it with SO_REUSEPORT."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Hold `port` of `host`; 0: any free one.
+
+        Raises:
+            NetworkError: If it is taken by others.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            # First without sharing: a port that others share already must not be joined by accident.
+            with socket.socket(family, socket.SOCK_STREAM) as alone:
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                alone.bind((host, port))
+                port = alone.getsockname()[1]
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self._socket.bind((host, port))
+        except OSError as error:
+            self._socket.close()
+            raise NetworkError(
+                f"{host}:{port}: cannot be bound: {error.strerror or error}; "
+                "stop what uses it, or give another --host or --port (0 = any free one)"
+            ) from None
+        self.port = port
+
+    def close(self) -> None:
+        """Let it go."""
+        self._socket.close()
+
+
+class Supervisor:
+    """Runs workers of one command.
+
+    Each says on its standard output, as JSON lines, when it is ready and how it has stopped.
+
+    Attributes:
+        outcomes: Frames by outcome, of all workers that have stopped by themselves.
+        complete: Whether every worker answered all frames when it stopped.
+        drain_s: Seconds from the order to stop to the end of the last worker.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        processes: int,
+        port: int,
+        environment: Mapping[str, str] | None = None,
+        on_ready: Callable[[dict[str, Any]], None] = lambda said: None,
+        on_death: Callable[[int], None] = lambda pid: None,
+        restarts: Callable[[], Restarts] = Restarts,
+    ) -> None:
+        """Make a supervisor; nothing is started yet.
+
+        Args:
+            command: Starts one worker.
+            processes: How many.
+            port: The port they share.
+            environment: Theirs; None: this process's.
+            on_ready: Called once, when all are ready, with what the first one said.
+            on_death: Called with the process id of each that has ended.
+            restarts: Makes what decides about a worker's deaths.
+        """
+        self.outcomes: Counter[str] = Counter()
+        self.complete = True
+        self.drain_s = 0.0
+        self._stopped_s = 0.0
+        self._command = tuple(command)
+        self._count = processes
+        self._port = port
+        self._environment = dict(os.environ if environment is None else environment)
+        self._on_ready = on_ready
+        self._on_death = on_death
+        self._restarts = restarts
+        self._workers: dict[int, asyncio.subprocess.Process] = {}
+        self._ready = [asyncio.Event() for _ in range(processes)]
+        self._said: dict[str, Any] = {}
+        self._stopping = asyncio.Event()
+
+    async def run(self, signals: asyncio.Queue[int]) -> None:
+        """Keep the workers running until a SIGTERM or SIGINT comes through `signals`.
+
+        Each is passed on to the workers (SIGINT as SIGTERM), as is SIGHUP.
+
+        Raises:
+            StartFailedError: If the first worker ends before it is ready.
+            ServiceError: If a worker dies again and again.
+        """
+        keepers = [asyncio.create_task(self._keep(0))]
+        helpers = [asyncio.create_task(self._pass_on(signals))]
+        try:
+            # One alone first: what is wrong with the configuration is then said once.
+            await self._either(keepers[0], self._ready[0])
+            if not self._stopping.is_set():
+                keepers += [asyncio.create_task(self._keep(number)) for number in range(1, self._count)]
+                helpers.append(asyncio.create_task(self._tell_when_ready()))
+            await asyncio.wait(keepers, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            if not self._stopping.is_set():
+                self._stop(signal.SIGTERM)
+            await asyncio.wait(keepers)
+            for helper in helpers:
+                helper.cancel()
+            self.drain_s = time.monotonic() - self._stopped_s
+        for keeper in keepers:
+            keeper.result()
+
+    async def _tell_when_ready(self) -> None:
+        for ready in self._ready:
+            await ready.wait()
+        self._on_ready(self._said)
+
+    async def _either(self, keeper: asyncio.Task[None], ready: asyncio.Event) -> None:
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait([keeper, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if keeper.done():
+            keeper.result()
+
+    async def _pass_on(self, signals: asyncio.Queue[int]) -> None:
+        while True:
+            number = await signals.get()
+            if number == signal.SIGHUP:
+                self._send(number)
+            else:
+                self._stop(signal.SIGTERM)
+
+    def _stop(self, number: int) -> None:
+        if not self._stopping.is_set():
+            self._stopped_s = time.monotonic()
+            self._stopping.set()
+        self._send(number)
+
+    def _send(self, number: int) -> None:
+        for worker in self._workers.values():
+            if worker.returncode is None:
+                worker.send_signal(number)
+
+    async def _keep(self, number: int) -> None:
+        restarts = self._restarts()
+        while not self._stopping.is_set():
+            started_s = time.monotonic()
+            code, pid = await self._run(number)
+            if self._stopping.is_set():
+                return
+            if not self._ready[0].is_set():
+                raise StartFailedError(code)
+            pause_s = restarts.pause_s(time.monotonic() - started_s)
+            if pause_s is None:
+                raise ServiceError(
+                    f"worker {number} died {restarts.quick_deaths} times right after its start, last with "
+                    f"{_ending(code)}; see the log above, and start the server again"
+                )
+            log.error(
+                "worker %d (process %d) died with %s; again in %.1f s", number, pid, _ending(code), pause_s
+            )
+            try:
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+            except asyncio.TimeoutError:
+                continue
+
+    async def _run(self, number: int) -> tuple[int, int]:
+        """Run a worker to its end; return its exit code and process id."""
+        worker = await asyncio.create_subprocess_exec(
+            *self._command,
+            env={**self._environment, WORKER: f"{number}:{self._port}"},
+            stdout=asyncio.subprocess.PIPE,
+            # Ctrl-C reaches a terminal's whole group: the workers are told by us alone, once.
+            start_new_session=True,
+        )
+        self._workers[number] = worker
+        if self._stopping.is_set():
+            worker.send_signal(signal.SIGTERM)
+        assert worker.stdout is not None
+        async for line in worker.stdout:
+            self._hear(number, json.loads(line))
+        code = await worker.wait()
+        del self._workers[number]
+        self._on_death(worker.pid)
+        return code, worker.pid
+
+    def _hear(self, number: int, said: dict[str, Any]) -> None:
+        if said["event"] == "ready":
+            self._said = self._said or said
+            self._ready[number].set()
+            log.info("worker %d is ready (process %d)", number, self._workers[number].pid)
+        else:
+            self.outcomes.update(said["outcomes"])
+            self.complete = self.complete and said["complete"]
+
+
+def _ending(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
