@@ -7,6 +7,7 @@ is our bug and keeps its traceback.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -107,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (see `isthmus.runtime.errors`)."""
+    # gRPC's own notes of handshakes and lost peers would stand beside ours; GRPC_VERBOSITY=INFO shows them.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         result = invoke(arguments)
     except typer.Exit as stop:

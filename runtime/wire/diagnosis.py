@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from isthmus.runtime.errors import AccessError, InputError
-from isthmus.runtime.wire.certificate import now_utc, peer_certificate, read_certificate
+from isthmus.runtime.wire.certificate import now_utc, parse_der, peer_certificate, read_certificate
 from isthmus.runtime.wire.tls import ClientSecurity, host_of
 
 _TIMEOUT_S = 3.0
@@ -38,11 +38,12 @@ async def why_no_connection(
     said = (error.details() or "").lower()
     if error.code() is not grpc.StatusCode.UNAVAILABLE or not any(sign in said for sign in _SIGNS):
         return None
-    text = await asyncio.to_thread(_diagnose, address, security)
+    text = await asyncio.to_thread(diagnose, address, security)
     return None if text is None else AccessError(f"server {address}: {text}")
 
 
-def _diagnose(address: str, security: ClientSecurity) -> str | None:
+def diagnose(address: str, security: ClientSecurity) -> str | None:
+    """Return what a handshake with `address` shows to be wrong; None: nothing. Takes seconds at most."""
     host, port = host_of(address), int(address.rpartition(":")[2])
     if not security.is_secure(address):
         if peer_certificate(host, port, timeout_s=_TIMEOUT_S) is None:
@@ -88,8 +89,6 @@ def _distrust(host: str, port: int, error: ssl.SSLCertVerificationError, authori
         shown = peer_certificate(host, port, timeout_s=_TIMEOUT_S)
         when = ""
         if shown is not None:
-            from isthmus.runtime.wire.certificate import parse_der
-
             certificate = parse_der(shown)
             instant = certificate.not_after if error.verify_code == _EXPIRED else certificate.not_before
             when = f" on {instant:%Y-%m-%d %H:%M} UTC"
