@@ -1,6 +1,6 @@
 """Small bottlenecks of every family, with lively untrained weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -53,12 +53,15 @@ def lively() -> Callable[[SplitNetwork, torch.Tensor], SplitNetwork]:
 
 @pytest.fixture
 def make_split() -> Callable[..., SplitNetwork]:
-    """Return `make(teacher, cut, shape_hwc, size, classes=10)`: an untrained, uncalibrated split network."""
+    """Return `make(teacher, cut, shape_hwc, size, labels=digits)`: an untrained, uncalibrated network."""
 
     def make(
-        teacher: nn.Module, cut: str, shape_hwc: tuple[int, int, int], size: BottleneckSize, classes: int = 10
+        teacher: nn.Module,
+        cut: str,
+        shape_hwc: tuple[int, int, int],
+        size: BottleneckSize,
+        labels: Sequence[str] = tuple("0123456789"),
     ) -> SplitNetwork:
-        labels = [str(index) for index in range(classes)]
         config = design("mine.py:make", teacher, cut=cut, shape_hwc=shape_hwc, labels=labels, size=size)
         torch.manual_seed(0)
         return SplitNetwork(config, teacher)
