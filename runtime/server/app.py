@@ -94,7 +94,7 @@ class TailServer:
         self._hurry = asyncio.Event()
         self._workers: Workers | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._certificate = ServerCertificate.of(config)
+        self._certificate = ServerCertificate.of(config, self._tell_certificate)
         self._server = grpc.aio.server(
             interceptors=(Doorman(Gate.of(config)), *interceptors),
             options=_options(config),
@@ -105,6 +105,10 @@ class TailServer:
     def certificate_not_after(self) -> datetime | None:
         """The instant until which the server's certificate is valid, UTC; None: it speaks plain text."""
         return None if self._certificate is None else self._certificate.not_after
+
+    def _tell_certificate(self, not_after: datetime) -> None:
+        for recorder in self._recorders:
+            recorder.certificate(not_after)
 
     async def start(self) -> ReadyReport:
         """Bind, load, warm up and take frames.

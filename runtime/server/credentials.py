@@ -10,6 +10,7 @@ import logging
 import os
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,23 +44,38 @@ class ServerCertificate:
         InputError: If a file cannot be used, or certificate and key do not belong together.
     """
 
-    def __init__(self, certificate: Path, key: Path, client_authority: Path | None = None) -> None:
-        """Read the PEM files; with `client_authority` clients must show a certificate of it."""
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path,
+        client_authority: Path | None = None,
+        *,
+        told: Callable[[datetime], None] = lambda not_after: None,
+    ) -> None:
+        """Read the PEM files.
+
+        Args:
+            certificate: The server's, or its chain.
+            key: Its private key.
+            client_authority: Clients must show a certificate of this authority; None: none.
+            told: Called with the end of every certificate read, on any thread.
+        """
+        self._told = told
         self._certificate, self._key, self._authority = certificate, key, client_authority
         self._lock = threading.Lock()
         self._seen = self._stamps()
         self._loaded = self._load()
 
     @classmethod
-    def of(cls, config: ServerConfig) -> ServerCertificate | None:
-        """Return what `config` names; None: plain text.
+    def of(cls, config: ServerConfig, told: Callable[[datetime], None]) -> ServerCertificate | None:
+        """Return what `config` names, None: plain text; `told` as for a new one.
 
         Raises:
             InputError: If a file cannot be used.
         """
         if config.certificate is None or config.key is None:
             return None
-        return cls(config.certificate, config.key, config.client_authority)
+        return cls(config.certificate, config.key, config.client_authority, told=told)
 
     @property
     def not_after(self) -> datetime:
@@ -117,6 +133,7 @@ class ServerCertificate:
             read_certificate(self._authority, "the clients' authority")
             authority = read_pem(self._authority, "the clients' authority")
         configuration = grpc.ssl_server_certificate_configuration([(key, chain)], authority)
+        self._told(certificate.not_after)
         return _Loaded(certificate=certificate, configuration=configuration)
 
     def _stamps(self) -> tuple[tuple[int, int, int] | None, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from isthmus.runtime.errors import MissingExtraError, NetworkError
@@ -69,6 +70,12 @@ class Metrics(Recorder):
             multiprocess_mode="livemax",
             **options,
         )
+        self._certificate = prometheus.Gauge(
+            "certificate_not_after_seconds",
+            "Unix time until which the server's certificate is valid.",
+            multiprocess_mode="livemin",
+            **options,
+        )
         self._waiting: dict[str, Callable[[], int]] = {}
 
     def frame(self, record: FrameRecord) -> None:
@@ -90,6 +97,10 @@ class Metrics(Recorder):
         """See `Recorder.batch`."""
         self._batches.labels(model).observe(latents)
         self._compute.labels(model).inc(compute_s)
+
+    def certificate(self, not_after: datetime) -> None:
+        """See `Recorder.certificate`."""
+        self._certificate.set(not_after.timestamp())
 
     def model(self, model: str, *, provider: str, queued: Callable[[], int]) -> None:
         """See `Recorder.model`."""

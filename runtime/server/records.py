@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from isthmus.runtime.wire import AnswerOutcome
 
@@ -49,6 +50,9 @@ class Recorder:
 
     def batch(self, model: str, latents: int, compute_s: float) -> None:
         """Take note of one run of a tail."""
+
+    def certificate(self, not_after: datetime) -> None:
+        """Take note of the certificate that new connections are shown; called on any thread."""
 
     def model(self, model: str, *, provider: str, queued: Callable[[], int]) -> None:
         """Take note that `model` is served by `provider`; `queued` gives the latents that wait for it."""

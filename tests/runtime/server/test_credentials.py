@@ -7,7 +7,9 @@ import ssl
 import pytest
 
 from isthmus.runtime.errors import InputError
+from isthmus.runtime.server import ServerConfig, TailServer
 from isthmus.runtime.server.credentials import ServerCertificate
+from isthmus.runtime.server.metrics import Metrics
 from isthmus.runtime.wire import InferenceStub, oip, parse_stream_answer, payload_request
 from isthmus.runtime.wire.certificate import peer_certificate, read_certificate
 
@@ -16,7 +18,8 @@ PATIENCE_S = 20
 
 def test_a_renewed_pair_is_taken_and_a_half_written_one_waits(pki, caplog):
     made = pki.server(days=20)
-    served = ServerCertificate(made.certificate, made.key)
+    told = []
+    served = ServerCertificate(made.certificate, made.key, told=told.append)
     assert served.not_after == made.not_after
     old = made.certificate.read_bytes()
     renewed = pki.server(days=40, renew=True)
@@ -30,6 +33,7 @@ def test_a_renewed_pair_is_taken_and_a_half_written_one_waits(pki, caplog):
     made.certificate.write_bytes(new)
     assert served.not_after == renewed.not_after
     assert served.trouble() == ""
+    assert told == [made.not_after, renewed.not_after]
 
 
 def test_files_that_do_not_fit_are_one_line(pki, tmp_path):
@@ -92,3 +96,12 @@ async def test_a_certificate_is_replaced_under_load_without_losing_a_frame(
     assert ssl.DER_cert_to_PEM_cert(after) == renewed.certificate.read_text()
     assert read_certificate(renewed.certificate).not_after > first.not_after
     assert running.server.certificate_not_after == renewed.not_after
+
+
+async def test_the_certificates_end_is_a_metric(tiny_bundle, pki):
+    pytest.importorskip("prometheus_client", reason="needs the extra 'server'")
+    made = pki.server(days=20)
+    metrics = Metrics()
+    TailServer(ServerConfig(bundles=(tiny_bundle,), port=0, **pki.serving()), recorders=[metrics])
+    shown = metrics.registry.get_sample_value("isthmus_certificate_not_after_seconds")
+    assert shown == made.not_after.timestamp()
