@@ -11,7 +11,7 @@ IsthmusError
 │   ├── PayloadError          a payload that cannot be decoded
 │   └── WireError             a request or an answer that is malformed
 ├── ServiceError (5)          a well-formed request that a server does not serve
-│   ├── UnknownModelError     no such model, version or output
+│   ├── UnknownModelError     no such model or version
 │   ├── BusyError             its queue is full; another attempt may succeed
 │   ├── DrainingError         it is starting or stopping; another server may take it
 │   └── BackendError          the tail failed on it
@@ -85,7 +85,7 @@ class ServiceError(IsthmusError):
 
 
 class UnknownModelError(ServiceError):
-    """The server has no such model, version or output."""
+    """The server has no such model or version."""
 
 
 class BusyError(ServiceError):

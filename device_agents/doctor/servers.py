@@ -9,7 +9,7 @@ import grpc.aio
 
 from isthmus.device_agents.doctor.finding import Finding, dates_of, fail, ok, warn
 from isthmus.device_agents.operation.link_test import LinkReport, measure_link
-from isthmus.device_agents.uplink.peer import ask_capability, check_model, error_text, is_ready
+from isthmus.device_agents.uplink.peer import ask_bundle, ask_capability, check_model, error_text, is_ready
 from isthmus.device_agents.uplink.trust import why_refused
 from isthmus.runtime.bundle import Manifest
 from isthmus.runtime.errors import IsthmusError
@@ -27,6 +27,7 @@ async def examine_server(
     *,
     model: str,
     manifest: Manifest | None,
+    digest: str | None = None,
     deadline_s: float,
     timeout_s: float,
     security: ClientSecurity = DEFAULT_SECURITY,
@@ -37,6 +38,7 @@ async def examine_server(
         server: Its address.
         model: The model's name there; empty: not known.
         manifest: Of the bundle that must match; None: not known.
+        digest: Of that bundle.
         deadline_s: Within which frames are to be answered.
         timeout_s: Of each question.
         security: How it is spoken to.
@@ -49,6 +51,7 @@ async def examine_server(
             if manifest is not None:
                 check_model(capability, manifest)
             ready = await is_ready(stub, model, timeout_s=timeout_s)
+            there = await ask_bundle(stub, model, capability, timeout_s=timeout_s) if digest else None
         except (grpc.aio.AioRpcError, IsthmusError) as error:
             if (
                 not model
@@ -68,8 +71,24 @@ async def examine_server(
     way = "over a stream" if capability.stream else "one call a frame"
     told = f"{capability.server}: model '{model}', {form} {way}"
     found = ok(name, told) if ready else fail(name, f"{told}; not ready", "wait for it, or see its log")
-    link = await _examine_link(server, model, deadline_s, security)
-    return [found, await _certificate(server), link] if security.is_secure(server) else [found, link]
+    findings = [found]
+    if digest is not None:
+        findings.append(_same_bundle(f"bundle on {server}", digest, there))
+    if security.is_secure(server):
+        findings.append(await _certificate(server))
+    return [*findings, await _examine_link(server, model, deadline_s, security)]
+
+
+def _same_bundle(name: str, here: str, there: str | None) -> Finding:
+    if there is None:
+        return ok(name, "the server does not say which it is; its latents have the shape of this one's")
+    if there == here:
+        return ok(name, f"the same as here ({here[:12]})")
+    return fail(
+        name,
+        f"another export: {there[:12]} there, {here[:12]} here; its tail does not belong to these heads",
+        "serve the same bundle on both ends",
+    )
 
 
 async def _refused(

@@ -106,7 +106,12 @@ async def ask_bundle(
         return str(said[BUNDLE].string_param) or None
     if not capability.config:
         return None
-    answer = _message(await stub.ModelConfig(oip.ModelConfigRequest(name=model), timeout=timeout_s))
+    try:
+        answer = _message(await stub.ModelConfig(oip.ModelConfigRequest(name=model), timeout=timeout_s))
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return None
+        raise
     configured = answer.config.parameters
     return str(configured[BUNDLE].string_value) or None if BUNDLE in configured else None
 

@@ -16,7 +16,7 @@ from isthmus.cli._security_flags import AuthorityFlag, CertificateFlag, Insecure
 if TYPE_CHECKING:
     from isthmus.device_agents.config import AgentConfig
     from isthmus.device_agents.doctor import Finding
-    from isthmus.runtime.bundle import Manifest
+    from isthmus.runtime.bundle import Bundle
 
 _STYLE = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -49,10 +49,8 @@ def doctor(
     settings, unset = _settings(flags, config)
     setup, loaded = examine_setup(settings)
     findings = [*setup, *unset, *examine_machine()]
-    manifest = None if loaded is None else loaded.manifest
-    findings += asyncio.run(
-        _servers(settings, settings.model or (manifest.name if manifest else ""), manifest)
-    )
+    model = settings.model or (loaded.manifest.name if loaded else "")
+    findings += asyncio.run(_servers(settings, model, loaded))
     failed = [finding.name for finding in findings if finding.level == "fail"]
     if as_json:
         print_json({"findings": [asdict(finding) for finding in findings], "failed": failed})
@@ -131,7 +129,7 @@ def _settings(flags: Mapping[str, object], file: Path | None) -> tuple[AgentConf
         return read_config({**flags, "source": "synthetic"}, file=file), [missing]
 
 
-async def _servers(settings: AgentConfig, model: str, manifest: Manifest | None) -> list[Finding]:
+async def _servers(settings: AgentConfig, model: str, bundle: Bundle | None) -> list[Finding]:
     from isthmus.device_agents.doctor import examine_server
 
     found = []
@@ -140,7 +138,8 @@ async def _servers(settings: AgentConfig, model: str, manifest: Manifest | None)
         found += await examine_server(
             server,
             model=model,
-            manifest=manifest,
+            manifest=None if bundle is None else bundle.manifest,
+            digest=None if bundle is None else bundle.digest,
             deadline_s=settings.deadline_s,
             timeout_s=settings.connect_timeout_s,
             security=settings.security,

@@ -25,7 +25,7 @@ _HEADER = """\
 # Bundle '{name}' of Isthmus, served by Triton. Written by 'isthmus export --triton'.
 #
 # Triton runs a batch as soon as an instance is free and waits for no other frame. A frame that finds the
-# queue full is refused (UNAVAILABLE), which agents take for "busy". With a default timeout, Triton would stall.
+# queue full is refused (UNAVAILABLE); agents take that for "busy". A default timeout would make Triton stall.
 """
 
 

@@ -32,6 +32,33 @@ async def test_a_good_server(scripted_server, tiny):
     assert "RTT" in findings[1].text
 
 
+@pytest.mark.parametrize(
+    ("there", "level", "text"),
+    [
+        ("here", "ok", "the same as here"),
+        ("ab" * 32, "fail", "another export: abababababab there, "),
+        (None, "ok", "does not say which it is"),
+    ],
+)
+async def test_the_server_must_serve_the_very_bundle(scripted_server, tiny, there, level, text):
+    server = await scripted_server()
+    described = type(server).ModelMetadata
+
+    async def with_digest(self, request, context):
+        response = await described(self, request, context)
+        if there is not None:
+            digest = tiny.digest if there == "here" else there
+            response.parameters["isthmus_bundle"].string_param = digest
+        return response
+
+    server.ModelMetadata = with_digest.__get__(server)
+    await server.stop()
+    server = await server.start()
+    findings = await _examine(server.address, manifest=tiny.manifest, digest=tiny.digest)
+    assert [finding.level for finding in findings] == ["ok", level, "ok"]
+    assert text in findings[1].text
+
+
 async def test_a_server_that_is_not_ready_fails(scripted_server):
     server = await scripted_server(ready=False)
     findings = await _examine(server.address)

@@ -157,7 +157,7 @@ REFUSED = [
     ),
     (lambda s: _latent(model="huge"), "NOT_FOUND", "unknown model 'huge'; this server has 'tiny'"),
     (lambda s: _version("2"), "NOT_FOUND", "model 'tiny' has no version '2', only '1'"),
-    (lambda s: _output("probs"), "NOT_FOUND", "model 'tiny' has no output 'probs', only 'logits'"),
+    (lambda s: _output("probs"), "INVALID_ARGUMENT", "model 'tiny' has no output 'probs', only 'logits'"),
 ]
 
 
@@ -205,15 +205,13 @@ async def test_a_hostile_payload_is_invalid_and_says_why_in_one_line(tiny_server
     assert answer.outcome == "ok"
 
 
-async def test_unknown_models_have_no_metadata_and_no_readiness(tiny_server):
-    for call in (
-        tiny_server.stub.ModelMetadata(oip.ModelMetadataRequest(name="huge")),
-        tiny_server.stub.ModelReady(oip.ModelReadyRequest(name="huge")),
-    ):
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await call
-        assert refused.value.code() == grpc.StatusCode.NOT_FOUND
-        assert refused.value.details() == "unknown model 'huge'; this server has 'tiny'"
+async def test_unknown_models_have_no_metadata_and_are_not_ready(tiny_server):
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await tiny_server.stub.ModelMetadata(oip.ModelMetadataRequest(name="huge"))
+    assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+    assert refused.value.details() == "unknown model 'huge'; this server has 'tiny'"
+    assert not (await tiny_server.stub.ModelReady(oip.ModelReadyRequest(name="huge"))).ready
+    assert not (await tiny_server.stub.ModelReady(oip.ModelReadyRequest(name="tiny", version="7"))).ready
 
 
 async def test_a_full_queue_is_resource_exhausted(start_server, tiny_bundle, make_gated_backend):
