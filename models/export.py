@@ -22,10 +22,13 @@ from isthmus.models.graphs import check_graphs, write_graphs
 from isthmus.models.measure import accuracy, host_name, measure_points
 from isthmus.models.split_network import SplitNetwork
 from isthmus.models.staging import staged_directory
+from isthmus.models.tail_export import write_tail
 from isthmus.runtime.bundle import (
     POINTS,
     SCHEMA_VERSION,
     TABLES,
+    TAIL,
+    TAIL_ATEN,
     Bundle,
     InputSpec,
     LatentSpec,
@@ -60,6 +63,7 @@ def export_bundle(
     name: str | None = None,
     facts: Mapping[str, str] | None = None,
     local: bool = False,
+    torch_tail: bool = False,
     threads: int = 1,
     progress: Say | None = None,
 ) -> Bundle:
@@ -75,6 +79,7 @@ def export_bundle(
         name: Model name on the wire; None: from the network's.
         facts: Provenance from the checkpoint.
         local: Whether to carry the uncut network for the device.
+        torch_tail: Whether to carry the tail for a server's torch backend.
         threads: Threads per network while timing.
         progress: Called with what is being done.
 
@@ -99,6 +104,10 @@ def export_bundle(
         )
         say("comparing with torch")
         check_graphs(modules, networks, measured.images[spread(len(measured), _PARITY_IMAGES)])
+        if torch_tail:
+            say(TAIL_ATEN)
+            latents = networks.heads[-1].run(measured.images[spread(len(measured), _PARITY_IMAGES)])
+            write_tail(modules[TAIL], torch.from_numpy(latents), root / TAIL_ATEN)
         say("frequency tables")
         tables = FrequencyTables.fit([head.run(fitting.images) for head in networks.heads])
         (root / TABLES).write_bytes(tables.to_bytes())

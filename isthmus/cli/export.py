@@ -64,6 +64,9 @@ def command(
     local: Annotated[
         bool, typer.Option("--local", help="Carry the uncut network too, for the device.")
     ] = False,
+    torch_tail: Annotated[
+        bool, typer.Option("--torch", help="Carry the tail for 'isthmus serve --backend torch' too.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads per network when timing heads.")] = 1,
     triton: TritonFlag = None,
     mlserver: MlserverFlag = None,
@@ -122,6 +125,7 @@ def command(
             name=name,
             facts=facts,
             local=local,
+            torch_tail=torch_tail,
             threads=threads,
             progress=lambda what: status.update(f"exporting: {what}"),
         )

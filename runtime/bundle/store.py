@@ -21,6 +21,8 @@ from isthmus.runtime.errors import BundleError
 MANIFEST = "manifest.json"
 POINTS = "points.json"
 TAIL = "tail.onnx"
+# Optional: the tail for a server's torch backend, operators and tensors as data.
+TAIL_ATEN = "tail.aten.npz"
 EXIT = "exit.onnx"
 LOCAL = "local.onnx"
 TABLES = "tables.npz"

@@ -92,12 +92,12 @@ def open_gated():
 
 @pytest.fixture
 async def start_server(open_gated):
-    """Return `await start(*bundles, backend=None, **config)`, which starts a server and connects to it."""
+    """Return `await start(*bundles, backend=None, kind="auto", **config)`: a server, and a client of it."""
     running = []
     gates = []
 
-    async def start(*bundles, backend=None, **changes):
-        config = ServerConfig(**{"bundles": bundles, "port": 0, "threads": 1, **changes})
+    async def start(*bundles, backend=None, kind="auto", **changes):
+        config = ServerConfig(**{"bundles": bundles, "port": 0, "threads": 1, "backend": kind, **changes})
 
         if backend is not None:
             gates.append(backend)

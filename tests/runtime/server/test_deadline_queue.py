@@ -88,3 +88,31 @@ def test_the_bound_is_exact(capacity):
     queue = DeadlineQueue(capacity)
     assert queue.admit(capacity)
     assert not queue.admit(1)
+
+
+def test_who_is_removed_makes_room_at_once_and_is_not_taken():
+    queue = DeadlineQueue(2)
+    assert queue.admit(2)
+    gone, kept = (queue.push(name, rows=1, deadline_s=at_s) for name, at_s in (("gone", 1.0), ("kept", 2.0)))
+    assert queue.remove(gone)
+    assert not queue.remove(gone)
+    assert (queue.held_rows, len(queue), queue.first_deadline_s) == (1, 1, 2.0)
+    assert queue.admit(1)
+    queue.release(1)
+    assert queue.expire(1.5) == []
+    assert _take(queue, 10) == ["kept"]
+    assert not queue.remove(kept)
+    assert (queue.held_rows, len(queue), queue.first_deadline_s) == (0, 0, math.inf)
+
+
+def test_a_peek_shows_what_would_be_taken_and_takes_nothing():
+    queue = DeadlineQueue(10)
+    _fill(queue, ("a", 2, 1.0), ("b", 3, 2.0), ("c", 1, 3.0))
+    assert [(place.deadline_s, place.rows) for place in queue.peek(5)] == [(1.0, 2), (2.0, 3)]
+    assert _take(queue, 10) == ["a", "b", "c"]
+
+
+def test_who_is_before_a_newcomer():
+    queue = DeadlineQueue(10)
+    _fill(queue, ("a", 2, 1.0), ("b", 3, 2.0), ("never", 1, None))
+    assert [queue.rows_before(at_s) for at_s in (0.5, 1.0, 5.0, math.inf)] == [0, 2, 5, 6]
