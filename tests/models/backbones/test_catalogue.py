@@ -159,10 +159,16 @@ def test_every_network_can_be_cut_by_its_own_names(
 
 
 @pytest.mark.parametrize("ref", ["vit-b16", "deit-tiny"])
-def test_a_transformer_has_one_feature_map_to_cut_at(ref: str) -> None:
-    # Behind it are tokens, which have no height and width.
-    (site,) = list_cuts(make_model(ref, 5, 3, image_size=(32, 48)), torch.zeros(1, 3, 32, 48))
-    assert site.shape_chw[1:] == (2, 3)
+def test_a_transformer_is_cut_at_its_patches_and_behind_every_block(ref: str) -> None:
+    network = make_model(ref, 5, 3, image_size=(32, 48)).eval()
+    sites = list_cuts(network, torch.zeros(1, 3, 32, 48))
+    assert sites[0].class_tokens is None
+    assert len([site for site in sites if site.class_tokens == 1]) >= 12
+    assert {site.shape_chw[1:] for site in sites} == {(2, 3)}
+    image = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(3))
+    head, tail = split_at(network, sites[len(sites) // 2].name)
+    with torch.no_grad():
+        assert torch.allclose(tail(head(image)), network(image), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
