@@ -61,3 +61,11 @@ def test_only_a_refusal_by_all_is_final(roster):
     assert roster.unanimous() is errors[0]
     roster.failed(server, 0.0)
     assert roster.unanimous() is None
+
+
+def test_a_server_that_wants_to_be_left_alone_is(roster):
+    server, _ = roster.choose(0.0)
+    roster.failed(server, 10.0, retry_after_s=60.0)
+    assert server.not_before_s == 70.0
+    roster.failed(server, 10.0)
+    assert server.not_before_s <= 18.0

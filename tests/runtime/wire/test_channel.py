@@ -27,3 +27,15 @@ def test_a_dead_peer_is_noticed_within_6_seconds():
 
 def test_two_servers_never_share_a_port():
     assert dict(server_options())["grpc.so_reuseport"] == 0
+
+
+def test_a_server_of_another_kind_is_pinged_as_seldom_as_it_allows():
+    gentle = dict(channel_options(gentle=True))
+    assert gentle["grpc.keepalive_time_ms"] > 300_000
+    assert "grpc.keepalive_permit_without_calls" not in gentle
+    assert gentle["grpc.max_receive_message_length"] == MAX_MESSAGE_BYTES
+
+
+def test_connections_are_limited_where_it_is_asked_for():
+    assert dict(server_options(max_connections=7))["grpc.max_allowed_incoming_connections"] == 7
+    assert "grpc.max_allowed_incoming_connections" not in dict(server_options())
