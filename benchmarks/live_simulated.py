@@ -44,7 +44,7 @@ from isthmus.runtime.errors import InputError, NetworkError
 from isthmus.runtime.events import OUTCOMES, Event, FrameEvent, read_events
 from isthmus.runtime.links import load_trace
 from isthmus.runtime.simulation import DeviceRun, DeviceWorld, MeasuredTimes, measured_times, run_device
-from isthmus.runtime.wire import payload_request
+from isthmus.runtime.wire import lean_request
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _GENERATED = ("outage", "step:20kB@4s,6kB@4s,12kB@3s,2kB@3s", "constant:9kB")
@@ -150,9 +150,7 @@ def _live(bundle: Bundle, source: str, link: str, policy: str, seconds: float, f
 def _simulated(
     bundle: Bundle, events: list[Event], link: str, policy: str, seconds: float, fps: float
 ) -> list[DeviceRun]:
-    message = payload_request(
-        model=bundle.manifest.name, frame_id="0" * 16, payloads=[b""], budget_us=1 << 20
-    )
+    message = lean_request(model="", frame_id="100000", payload=b"", budget_us=1 << 20)
     overhead_bytes = message.ByteSize() + _FRAMING_BYTES
     believed_bytes = message.ByteSize() + _BELIEVED_FRAMING_BYTES
     times: MeasuredTimes = measured_times(events, name=link, overhead_bytes=overhead_bytes)

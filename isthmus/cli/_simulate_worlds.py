@@ -78,7 +78,7 @@ def worlds_of(subject: Subject, setting: Setting) -> list[DeviceWorld]:
 
     facts: dict[str, Any] = {"points": subject.points, "duration_s": setting.duration_s}
     if subject.bundle is not None:
-        facts["overhead_bytes"] = _overhead_bytes(subject.bundle)
+        facts["overhead_bytes"] = _overhead_bytes()
     times: MeasuredTimes | None = None
     if setting.events:
         from isthmus.runtime.events import read_events
@@ -113,13 +113,11 @@ def worlds_of(subject: Subject, setting: Setting) -> list[DeviceWorld]:
     ]
 
 
-def _overhead_bytes(bundle: Bundle) -> int:
-    """Return what the wire adds to a payload of `bundle`: names, id and budget, and gRPC's framing."""
-    from isthmus.runtime.wire import payload_request
+def _overhead_bytes() -> int:
+    """Return what the wire adds to a payload: id and budget, and gRPC's framing."""
+    from isthmus.runtime.wire import lean_request
 
-    message = payload_request(
-        model=bundle.manifest.name, frame_id="0" * 16, payloads=[b""], budget_us=1 << 20
-    )
+    message = lean_request(model="", frame_id="100000", payload=b"", budget_us=1 << 20)
     return message.ByteSize() + _FRAMING_BYTES
 
 
