@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FeatureLoss = Literal["relative", "sum"]
+FeatureLoss = Literal["relative", "channel", "sum"]
 AnswerLoss = Literal["kl", "alpha"]
 
 _TINY = 1e-6
+# Least variance of a channel, as a share of the mean over channels.
+_QUIET = 1e-2
 # AlphaNet's bound on an importance weight q/p.
 _ALPHA_CLIP = 5.0
 
@@ -27,14 +29,19 @@ def feature_loss(student_nchw: Tensor, teacher_nchw: Tensor, kind: FeatureLoss =
         student_nchw: Features of any shape [n, ...].
         teacher_nchw: Likewise.
         kind: "relative": the mean error as a share of the teacher's variance, 0 is perfect and 1 a constant
-            guess, which makes levels of different scale comparable. "sum": the plain sum (BottleFit, Entropic
-            Student).
+            guess, which makes levels of different scale comparable. "channel": likewise, each channel by its
+            own variance. "sum": the plain sum (BottleFit, Entropic Student).
     """
     teacher = teacher_nchw.float()
-    squared = (student_nchw.float() - teacher).square_().flatten(1)
+    squared = (student_nchw.float() - teacher).square_()
     if kind == "sum":
-        return squared.sum(dim=1)
-    return squared.mean(dim=1) / teacher.var().clamp_min(_TINY)
+        return squared.flatten(1).sum(dim=1)
+    if kind == "channel":
+        # A channel that hardly varies must not outweigh the others.
+        variance = teacher.transpose(0, 1).flatten(1).var(dim=1)
+        floor = _QUIET * variance.mean() + _TINY
+        return (squared.flatten(2).mean(dim=2) / variance.clamp_min(floor)).mean(dim=1)
+    return squared.flatten(1).mean(dim=1) / teacher.var().clamp_min(_TINY)
 
 
 def distillation_loss(

@@ -83,13 +83,15 @@ class Objective:
             mixed = None if labels is None else _Labels(labels, partners, share)
             return self._terms(x_nchw, targets, progress, answers, mixed)
 
-    def learn(self, found: Found) -> dict[int, float]:
+    def learn(self, found: Found, progress: float) -> dict[int, float]:
         """Steer the prices by the bits of a step, and return them per whole latent, by width index."""
         if not found.bits:
             return {}
         rows = torch.stack(list(found.bits.values())).tolist()
         for width_index, bits_c in zip(found.bits, rows, strict=True):
             self.price.update(width_index, bits_c)
+        if progress < self.settings.schedule.full_width:
+            self.price.share(len(self.price.prices) - 1)
         return {width_index: sum(bits_c) for width_index, bits_c in zip(found.bits, rows, strict=True)}
 
     def _terms(
@@ -110,7 +112,8 @@ class Objective:
         weight_n = self._width_weights(parts, progress)
         terms: dict[str, Tensor] = {}
         if latents.priced is not None:
-            terms["rate"] = (latents.priced * mask[:, :, 0, 0]).sum() / samples
+            dearer = (config.channels / counts) ** settings.rate.prefix_power
+            terms["rate"] = (latents.priced * mask[:, :, 0, 0] * dearer[:, None]).sum() / samples
         pairs = list(zip(outputs, targets, strict=True))
         if answers:
             student_nk, teacher_nk = pairs.pop()
@@ -126,7 +129,7 @@ class Objective:
                 # Detached: an early exit must not bend the latent that the tail needs.
                 exit_nk = network.exit_head(self._real(latents.sent).detach())
                 terms["exit"] = distillation_loss(exit_nk, teacher_nk, settings.temperature).mean()
-        weight = settings.feature_weight if answers else 1.0
+        weight = settings.feature_weight_at(progress) if answers else 1.0
         if weight:
             for index, (student, teacher) in enumerate(pairs):
                 level = weight * settings.level_weights[min(index, len(settings.level_weights) - 1)]
@@ -233,4 +236,5 @@ def _rate_price(settings: TrainSettings, widths: int, counts: Sequence[int]) -> 
     rows = rate.target_bits * widths if len(rate.target_bits) == 1 else rate.target_bits
     if any(len(row) not in (1, len(counts)) for row in rows):
         raise InputError(f"target bytes {rows}: give one per width, or {len(counts)}, one per channel count")
-    return RatePrice(first, counts if len(rows[0]) == len(counts) > 1 else counts[-1:], rows)
+    per_count = len(rows[0]) == len(counts) > 1
+    return RatePrice(first, counts if per_count else counts[-1:], rows, rate.speed)

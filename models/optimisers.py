@@ -28,7 +28,7 @@ def make_optimiser(
 ) -> torch.optim.Optimizer:
     """Return the optimiser of stage 2 (`answers`) or of stage 1; no decay on biases and gains (US-Nets).
 
-    Every group has its `peak` rate, and `rests` until which progress it is not trained.
+    Every group has its `peak` rate, and whether it `rests` at first: what does not start from random numbers.
     """
     known = {id(value) for name, value in network.named_parameters() if name in started}
     kind = (settings.answer_optimiser if answers else None) or settings.optimiser
@@ -43,12 +43,11 @@ def make_optimiser(
             part = [(name, value) for name, value in named if (id(value) in known) is rests]
             decayed = [value for name, value in part if _is_decayed(name, value)]
             plain = [value for name, value in part if not _is_decayed(name, value)]
-            rated = peak * (settings.start_rate if rests else 1.0)
-            course = {"peak": rated, "rests": settings.start_delay if rests else 0.0}
+            course = {"peak": peak * (settings.start_rate if rests else 1.0), "rests": rests or named is tail}
             groups.append({"params": decayed, "weight_decay": settings.weight_decay, **course})
             groups.append({"params": plain, "weight_decay": 0.0, **course})
     priors = [value for value in prior.parameters() if value.requires_grad]
-    groups.append({"params": priors, "weight_decay": 0.0, "peak": _PRIOR_SPEED * rate, "rests": 0.0})
+    groups.append({"params": priors, "weight_decay": 0.0, "peak": _PRIOR_SPEED * rate, "rests": False})
     groups = [group for group in groups if group["params"]]
     # Fused: one pass over the parameters instead of one per operation.
     if kind == "sgd":

@@ -45,7 +45,7 @@ class RatePrice:
     targets per channel count, the channels that a longer prefix adds have a price of their own too.
     """
 
-    # How fast a price follows: about 50 steps for a factor of e when the rate is off by that factor.
+    # About 50 steps for a factor of e when the rate is off by that factor.
     SPEED = 0.02
     LOWEST, HIGHEST = 1e-8, 1e-2
 
@@ -54,6 +54,7 @@ class RatePrice:
         first: Sequence[float],
         counts: Sequence[int],
         target_bits: Sequence[Sequence[float]] | None = None,
+        speed: float = SPEED,
     ) -> None:
         """Take the first prices and what they are steered to.
 
@@ -61,10 +62,11 @@ class RatePrice:
             first: Per width, in loss per bit.
             counts: Prefix lengths that targets are given for, ascending; the last is the whole latent.
             target_bits: Per width and count, the mean bits of that prefix; None keeps the prices fixed.
+            speed: How fast the prices follow.
         """
         self.counts = tuple(counts)
         self.prices = [[price] * len(self.counts) for price in first]
-        self.target_bits = target_bits
+        self.target_bits, self._speed = target_bits, speed
 
     def per_channel(self, width_index: int) -> Tensor:
         """Return the price of each channel's bits at `width_index`, [channels]."""
@@ -78,5 +80,9 @@ class RatePrice:
         for index, (count, target) in enumerate(zip(self.counts, self.target_bits[width_index], strict=True)):
             spent = max(sum(bits_c[:count]), _FLOOR)
             excess = max(-1.0, min(1.0, math.log(spent / target)))
-            price = self.prices[width_index][index] * math.exp(self.SPEED * excess)
+            price = self.prices[width_index][index] * math.exp(self._speed * excess)
             self.prices[width_index][index] = max(self.LOWEST, min(self.HIGHEST, price))
+
+    def share(self, width_index: int) -> None:
+        """Give every width the prices of `width_index`, as long as it is the only one that is trained."""
+        self.prices = [list(self.prices[width_index]) for _ in self.prices]

@@ -36,6 +36,7 @@ class Schedule:
         sandwich: "shares": the widths of a step share the batch, so that it costs no more than at full width;
             "whole": each sees all of it (US-Nets).
         random_widths: Widths per step beside the widest and the narrowest.
+        width_shares: With "shares", the widest's and the narrowest's part of the batch; others get the rest.
     """
 
     warm_up: float = 0.02
@@ -49,6 +50,7 @@ class Schedule:
     restart: bool = False
     sandwich: Sandwich = "shares"
     random_widths: int = 1
+    width_shares: tuple[float, float] = (0.4, 0.3)
 
     def rate(self, progress: float) -> float:
         """Return the factor on the learning rate: linear warm-up, then the decay."""
@@ -91,11 +93,12 @@ class Schedule:
         """Return (width index, samples of the batch of `count` that it encodes) for one step."""
         if self.sandwich == "whole" or len(width_indices) == 1:
             return [(index, slice(0, count)) for index in width_indices]
-        widest = 0.5 if len(width_indices) == 2 else 0.4
-        other = (1.0 - widest) / (len(width_indices) - 1)
-        return batch_slices(
-            [(index, widest if at == 0 else other) for at, index in enumerate(width_indices)], count
-        )
+        widest, narrowest = self.width_shares
+        if len(width_indices) == 2:  # in the same proportion
+            widest, narrowest = (part / (widest + narrowest) for part in (widest, narrowest))
+        rest = (1.0 - widest - narrowest) / max(1, len(width_indices) - 2)
+        shares = [widest, narrowest, *[rest] * (len(width_indices) - 2)]
+        return batch_slices(list(zip(width_indices, shares, strict=True)), count)
 
 
 def batch_slices(shares: Sequence[tuple[int, float]], count: int) -> list[tuple[int, slice]]:
@@ -120,16 +123,21 @@ class NestedDropout:
         full: Share of the samples that keep all.
         offered: Share that keeps one of the counts offered; the rest keeps any prefix. So all prefixes stay
             valid codes, those that are offered are trained most.
+        shares: Of the offered counts among themselves; empty: equal.
     """
 
     full: float = 0.5
     offered: float = 0.25
+    shares: tuple[float, ...] = ()
 
     def counts(self, count: int, offered: Sequence[int], generator: torch.Generator) -> Tensor:
         """Return how many leading channels each of `count` samples keeps, int64 [count]."""
         whole = offered[-1]
         kind = torch.rand(count, generator=generator)
-        choice = torch.tensor(offered)[torch.randint(0, len(offered), (count,), generator=generator)]
+        chances = torch.tensor(self.shares or (1.0,) * len(offered))
+        choice = torch.tensor(offered)[
+            torch.multinomial(chances, count, replacement=True, generator=generator)
+        ]
         anything = torch.randint(1, whole + 1, (count,), generator=generator)
         return torch.where(
             kind < self.full, whole, torch.where(kind < self.full + self.offered, choice, anything)

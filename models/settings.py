@@ -27,10 +27,15 @@ class RateTerm:
         price: First (or fixed) price in loss per bit; one for all widths to start with, or one per width.
         target_bits: Mean bits of a whole latent that the prices are steered to: one number, or one row per
             width with one number or one per channel count; empty keeps the prices.
+        speed: How fast they follow, per step.
+        prefix_power: The bits of a sample with c of C channels count (C/c)^power: short prefixes feel the
+            price as much as the whole latent does.
     """
 
     price: tuple[float, ...] = (1e-5,)
     target_bits: tuple[tuple[float, ...], ...] = ()
+    speed: float = 0.02
+    prefix_power: float = 0.0
 
     @property
     def active(self) -> bool:
@@ -52,6 +57,7 @@ class TrainSettings:
         momentum: Of SGD.
         clip: Largest norm of the gradient; 0: none.
         temperature: Softens the teacher's answer.
+        feature_weight_end: What the features' weight falls (or rises) to by the end; None: it stays.
         feature_weight, answer_weight, label_weight: Weights of the losses in stage 2; in stage 1 there are
             features only, with weight 1. Answers come in small: their gradient undoes features that took an
             epoch to learn. Labels are used only if their weight is not 0.
@@ -62,7 +68,9 @@ class TrainSettings:
         in_place: Narrower widths imitate the answer of the student's full width instead of the teacher's.
         freeze_encoder: Stage 2 trains the decoder (and tail) only.
         start_rate: Of tensors that do not start from random numbers, the part of the learning rate.
-        start_delay: Share of the run in which they rest.
+        start_delay, start_ramp: Share of the run in which they (and a tuned tail) rest, and in which they
+            then come up to their rate.
+        linear_start: Images on which projection and decoder are fitted by regression first; 0: random.
         rate: The rate term.
         nested: Nested dropout; None sends every sample with all channels.
         quantisation: What stands for rounding: "round" (straight through), additive uniform "noise",
@@ -93,6 +101,7 @@ class TrainSettings:
     clip: float = 5.0
     temperature: float = 2.0
     feature_weight: float = 1.0
+    feature_weight_end: float | None = None
     answer_weight: float = 0.25
     label_weight: float = 0.0
     feature_loss: FeatureLoss = "relative"
@@ -104,6 +113,8 @@ class TrainSettings:
     freeze_encoder: bool = False
     start_rate: float = 1.0
     start_delay: float = 0.0
+    start_ramp: float = 0.0
+    linear_start: int = 0
     rate: RateTerm = field(default_factory=RateTerm)
     nested: NestedDropout | None = field(default_factory=NestedDropout)
     quantisation: Quantisation = "round"
@@ -117,6 +128,19 @@ class TrainSettings:
     compiled: bool = False
     exit_epochs: int = 0
     seed: int = 0
+
+    def feature_weight_at(self, progress: float) -> float:
+        """Return the weight of the features in stage 2 at `progress`."""
+        end = self.feature_weight if self.feature_weight_end is None else self.feature_weight_end
+        begun = self.schedule.features
+        done = (progress - begun) / (1.0 - begun) if begun < 1.0 else 0.0
+        return self.feature_weight + (end - self.feature_weight) * min(1.0, max(0.0, done))
+
+    def start_factor(self, progress: float) -> float:
+        """Return what tensors that do not start from random numbers are trained at, in [0, 1]."""
+        if progress < self.start_delay:
+            return 0.0
+        return min(1.0, (progress - self.start_delay) / self.start_ramp) if self.start_ramp else 1.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:

@@ -15,6 +15,7 @@ import torch
 
 from isthmus.models.exit_training import train_exit
 from isthmus.models.feed import Feed
+from isthmus.models.linear_start import start_linearly
 from isthmus.models.optimisers import EXIT_SPEED
 from isthmus.models.progress import Tally, TrainProgress
 from isthmus.models.run_state import METRICS, Position, append_metrics, resume_state, save_state, trim_metrics
@@ -23,7 +24,7 @@ from isthmus.models.split_network import SplitNetwork
 from isthmus.models.trainer import BottleneckTrainer
 from isthmus.models.views import open_views
 from isthmus.models.width_statistics import calibrate
-from isthmus.runtime.datasets import ImageSet
+from isthmus.runtime.datasets import ImageSet, spread
 from isthmus.runtime.errors import InputError
 
 __all__ = ["TrainResult", "TrainSettings", "calibrate", "train_bottleneck"]
@@ -85,9 +86,13 @@ def train_bottleneck(
     """
     _check(network, images, settings, out)
     trainer = BottleneckTrainer(network, settings, started=started)
-    position = resume_state(out, trainer) if out is not None and resume else Position()
+    position = Position()
     if out is not None and resume:
+        position = resume_state(out, trainer)
         trim_metrics(out / METRICS, position.epochs)
+    elif settings.linear_start:
+        chosen = spread(len(images), settings.linear_start)
+        start_linearly(network, torch.from_numpy(images.images[chosen]))
     run = _Run(trainer, out, max_minutes, state_minutes, stop, progress)
     run.start(images, position)
     for epoch in range(position.epochs, settings.epochs):

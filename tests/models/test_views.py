@@ -1,0 +1,102 @@
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from isthmus.models.augment import Augmentation, Mixing
+from isthmus.models.network import SplitNetwork
+from isthmus.models.run_state import trained_digest
+from isthmus.models.settings import TrainSettings
+from isthmus.models.train import VIEWS, train_bottleneck
+from isthmus.models.views import open_views
+from isthmus.runtime.datasets import ImageSet
+from isthmus.runtime.errors import InputError
+
+Make = Callable[..., SplitNetwork]
+SETTINGS = TrainSettings(
+    epochs=4, batch_size=32, views=2, augmentation=Augmentation(shift=2), mixing=Mixing(cutmix=1.0)
+)
+
+
+@pytest.mark.parametrize("mixing", [Mixing(), Mixing(mixup=1.0)])
+def test_the_teacher_said_what_it_is_remembered_by(
+    make_network: Make, quarters: ImageSet, tmp_path: Path, mixing: Mixing
+) -> None:
+    network = make_network()
+    pixels = torch.from_numpy(quarters.images)
+    settings = TrainSettings(epochs=1, views=3, augmentation=Augmentation(shift=2), mixing=mixing)
+    views = open_views(tmp_path / "views", network, pixels, settings)
+    chosen = torch.tensor([3, 150, 77])
+    seen = views.pixels(2, chosen)
+    assert not torch.equal(seen, pixels[chosen])
+    assert not torch.equal(seen, views.pixels(1, chosen))
+    targets = views.recall(2, chosen, torch.device("cpu"))(4)
+    assert len(targets) == len(network.teacher_tail) + 1
+    x_nchw = network.normalise(seen)
+    with torch.no_grad():
+        for found, segment in zip(targets, [network.teacher_head, *network.teacher_tail], strict=True):
+            x_nchw = segment(x_nchw)
+            torch.testing.assert_close(found.float(), x_nchw, rtol=2e-3, atol=2e-3)
+
+
+def test_unmixed_views_are_of_their_own_images(
+    make_network: Make, quarters: ImageSet, tmp_path: Path
+) -> None:
+    pixels = torch.from_numpy(quarters.images)
+    views = open_views(tmp_path / "views", make_network(), pixels, TrainSettings(epochs=1, views=2))
+    everything = torch.arange(len(pixels))
+    assert torch.equal(views.pixels(0, everything), pixels)
+    assert torch.equal(views.pixels(1, everything), pixels)
+
+
+def test_views_are_drawn_once(make_network: Make, quarters: ImageSet, tmp_path: Path) -> None:
+    network, pixels = make_network(), torch.from_numpy(quarters.images)
+    drawn: list[int] = []
+    for views in (2, 2, 3):
+        settings = TrainSettings(epochs=1, views=views)
+        open_views(tmp_path / "v", network, pixels, settings, progress=lambda done, _: drawn.append(done))
+    assert drawn == [128, 256, 320, 128, 256, 384, 480]
+
+
+def test_an_unfinished_drawing_is_begun_anew(make_network: Make, quarters: ImageSet, tmp_path: Path) -> None:
+    network, pixels = make_network(), torch.from_numpy(quarters.images)
+
+    def killed(done: int, _: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_views(tmp_path / "v", network, pixels, SETTINGS, progress=killed)
+    resumed = open_views(tmp_path / "v", network, pixels, SETTINGS)
+    whole = open_views(tmp_path / "w", network, pixels, SETTINGS)
+    everything = torch.arange(len(pixels))
+    assert all(torch.equal(resumed.pixels(v, everything), whole.pixels(v, everything)) for v in range(2))
+
+
+def test_a_run_on_views_learns_and_resumes_exactly(
+    make_network: Make, quarters: ImageSet, tmp_path: Path
+) -> None:
+    whole, resumed = make_network(seed=3), make_network(seed=3)
+    train_bottleneck(whole, quarters, SETTINGS, out=tmp_path / "whole")
+    answers = iter([False] * 6 + [True])
+    stopped = train_bottleneck(resumed, quarters, SETTINGS, out=tmp_path, stop=answers.__next__)
+    assert (stopped.finished, stopped.steps) == (False, 7)
+    again = make_network(seed=8)
+    train_bottleneck(again, quarters, SETTINGS, out=tmp_path, resume=True)
+    assert trained_digest(again) == trained_digest(whole)
+    assert (tmp_path / VIEWS / "views.json").exists()
+
+
+def test_no_room_is_one_line(
+    make_network: Make, quarters: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("isthmus.models.views.shutil.disk_usage", lambda _: usage(1, 1, 1000))
+    with pytest.raises(InputError, match=r"the views need 0\.0 GB and 0\.0 GB are free; give fewer --views"):
+        open_views(tmp_path / "v", make_network(), torch.from_numpy(quarters.images), SETTINGS)
+
+
+def test_views_need_a_place(make_network: Make, quarters: ImageSet) -> None:
+    with pytest.raises(InputError, match="2 views need a directory"):
+        train_bottleneck(make_network(), quarters, SETTINGS)
