@@ -24,7 +24,7 @@ def flags(tmp_path: Path) -> list[str]:
     np.savez(tmp_path / "images.npz", images=pixels.astype(np.uint8), labels=labels, classes=classes)
     size = ["--encoder", "8x0,8x0", "--decoder", "16x0", "--channels", "4", "--exit-channels", "0"]
     course = ["--epochs", "24", "--batch-size", "16", "--teacher-epochs", "1", "--average", "0.99"]
-    machine = ["--threads", "1", "--precision", "float32", "--state-minutes", "0", "--json"]
+    machine = ["--threads", "1", "--precision", "float32", "--json"]
     data = ["--dataset", f"npz:{tmp_path / 'images.npz'}", "--cut", "stage2"]
     return ["train", *data, *size, *course, *machine]
 
@@ -44,6 +44,7 @@ def test_an_interrupted_process_goes_on_to_the_same_checkpoint(
     whole = json.loads(capsys.readouterr().out)
     out = tmp_path / "interrupted"
     command = [sys.executable, "-c", "from isthmus.cli import main; main()", *flags, "--out", str(out)]
+    command += ["--state-minutes", "0"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
@@ -59,7 +60,7 @@ def test_an_interrupted_process_goes_on_to_the_same_checkpoint(
     if number != signal.SIGKILL:
         assert "--resume" in said
     # Everything else is in the run's own config.toml.
-    assert run(["train", "--resume", "--out", str(out), "--json"]) == 0
+    assert run(["train", "--resume", "--out", str(out), "--state-minutes", "10", "--json"]) == 0
     resumed = json.loads(capsys.readouterr().out)
     assert resumed["digest"] == whole["digest"]
     assert resumed["steps"] == whole["steps"] == str(_STEPS)
