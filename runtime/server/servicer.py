@@ -21,6 +21,9 @@ from isthmus.runtime.server.service import TailService
 from isthmus.runtime.server.stream import FrameStream
 from isthmus.runtime.wire import BUNDLE, EXTENSIONS, LATENT, PAYLOAD, answer_response, oip, parse_request
 
+# W3C Trace Context's name, which OpenTelemetry's clients send.
+TRACEPARENT = "traceparent"
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -105,7 +108,9 @@ class Servicer:
                 self._service.accept()
                 frame = parse_request(request)
                 output = self._service.output(frame.model)
-                answer = await self._service.infer(frame, received_ns=received_ns)
+                answer = await self._service.infer(
+                    frame, received_ns=received_ns, parent=_traceparent(context)
+                )
             except IsthmusError as error:
                 await refuse(context, error)
         return answer_response(answer, model=frame.model, output=output, lean=frame.lean)
@@ -138,3 +143,8 @@ class Servicer:
             self._calls -= 1
             if not self._calls:
                 self.idle.set()
+
+
+def _traceparent(context: Context) -> str:
+    """Return the W3C traceparent in a call's metadata; empty if there is none."""
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == TRACEPARENT), "")

@@ -1,0 +1,106 @@
+"""The supervisor over workers of a few lines: their ends, their restarts, and when it gives up."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import pytest
+
+from isthmus.runtime.errors import NetworkError, ServiceError
+from isthmus.runtime.server.restarts import Restarts
+from isthmus.runtime.server.supervisor import ReservedPort, StartFailedError, Supervisor
+
+READY = 'print(\'{"event": "ready", "port": 1}\', flush=True)\n'
+STOPPED = """
+import signal, sys
+def stop(number, frame):
+    print('{"event": "stopped", "outcomes": {"ok": 3, "busy": 1}, "complete": true}', flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+"""
+WAIT = "import signal\nwhile True: signal.pause()\n"
+
+
+def _supervisor(script, *, processes=2, **options):
+    return Supervisor((sys.executable, "-c", script), processes=processes, port=1, **options)
+
+
+async def _until(condition):
+    async def wait():
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(wait(), 60)
+
+
+async def test_outcomes_of_all_workers_are_added_up():
+    ready, signals = asyncio.Event(), asyncio.Queue()
+    supervisor = _supervisor(STOPPED + READY + WAIT, on_ready=lambda said: ready.set())
+    running = asyncio.create_task(supervisor.run(signals))
+    await asyncio.wait_for(ready.wait(), 60)
+    signals.put_nowait(signal.SIGINT)
+    await asyncio.wait_for(running, 60)
+    assert supervisor.outcomes == {"ok": 6, "busy": 2}
+    assert supervisor.complete
+
+
+async def test_a_dead_worker_is_started_again_and_told_of(caplog):
+    ready, signals, dead = asyncio.Event(), asyncio.Queue(), []
+    supervisor = _supervisor(STOPPED + READY + WAIT, on_ready=lambda said: ready.set(), on_death=dead.append)
+    running = asyncio.create_task(supervisor.run(signals))
+    await asyncio.wait_for(ready.wait(), 60)
+    victim = supervisor._workers[1].pid
+    os.kill(victim, signal.SIGKILL)
+    await _until(lambda: 1 in supervisor._workers and supervisor._workers[1].pid != victim)
+    assert dead == [victim]
+    assert f"worker 1 (process {victim}) died with signal 9; again in 0.1 s" in caplog.text
+    signals.put_nowait(signal.SIGTERM)
+    await asyncio.wait_for(running, 60)
+
+
+async def test_a_worker_that_dies_again_and_again_is_given_up(tmp_path):
+    script = (
+        STOPPED
+        + READY
+        + "import os, sys\nif os.environ['ISTHMUS_SERVE_WORKER'][0] == '1': sys.exit(9)\n"
+        + WAIT
+    )
+    supervisor = _supervisor(script, restarts=lambda: Restarts(most=3, first_s=0.01))
+    with pytest.raises(ServiceError) as given_up:
+        await asyncio.wait_for(supervisor.run(asyncio.Queue()), 60)
+    assert str(given_up.value) == (
+        "worker 1 died 3 times right after its start, last with exit code 9; "
+        "see the log above, and start the server again"
+    )
+    assert not supervisor._workers, "the other one was stopped"
+
+
+async def test_a_first_worker_that_does_not_start_starts_no_other():
+    supervisor = _supervisor("import sys; sys.exit(4)")
+    with pytest.raises(StartFailedError) as failed:
+        await asyncio.wait_for(supervisor.run(asyncio.Queue()), 60)
+    assert failed.value.code == 4
+
+
+async def test_a_stop_before_anybody_is_ready_ends_it():
+    signals = asyncio.Queue()
+    supervisor = _supervisor(WAIT)
+    running = asyncio.create_task(supervisor.run(signals))
+    await _until(lambda: supervisor._workers)
+    signals.put_nowait(signal.SIGTERM)
+    await asyncio.wait_for(running, 60)
+    assert not supervisor._workers
+
+
+def test_a_reserved_port_takes_sharers_and_keeps_others_out():
+    port = ReservedPort("127.0.0.1", 0)
+    with socket.socket() as sharer, socket.socket() as other:
+        sharer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sharer.bind(("127.0.0.1", port.port))
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port.port))
+        with pytest.raises(NetworkError, match="cannot be bound: Address already in use"):
+            ReservedPort("127.0.0.1", port.port)
+    port.close()
