@@ -9,6 +9,7 @@ setup(
         Extension(
             "isthmus.runtime.codecs._rans",
             sources=["runtime/codecs/_rans.c"],
+            depends=["runtime/codecs/_contexts.h"],
             define_macros=[("Py_LIMITED_API", "0x030A0000")],
             py_limited_api=True,
             optional=True,

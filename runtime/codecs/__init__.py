@@ -3,7 +3,6 @@
 from isthmus.runtime.codecs.codec import Codec
 from isthmus.runtime.codecs.payload import (
     CODECS,
-    HEADER_BYTES,
     DecodedPayload,
     Payload,
     decode_payload,
@@ -15,7 +14,6 @@ from isthmus.runtime.codecs.tables import FrequencyTables
 
 __all__ = [
     "CODECS",
-    "HEADER_BYTES",
     "Codec",
     "DecodedPayload",
     "FrequencyTables",

@@ -32,8 +32,10 @@ def write_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return archive.getvalue()
 
 
-def read_arrays(data: bytes, dtypes: Mapping[str, str]) -> dict[str, NDArray[np.generic]]:
+def read_arrays(data: bytes, dtypes: Mapping[str, str], meta: list[int]) -> dict[str, NDArray[np.generic]]:
     """Return the arrays of an archive that `write_arrays` wrote with exactly these names and `dtypes`.
+
+    The first of them, `meta`, says what the others are and is looked at before them.
 
     Raises:
         ValueError: If the archive is damaged, or holds anything else. Nothing is ever unpickled.
@@ -41,6 +43,10 @@ def read_arrays(data: bytes, dtypes: Mapping[str, str]) -> dict[str, NDArray[np.
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             members = file.infolist()
+            if members and members[0].filename == "meta.npy" and members[0].file_size <= len(data):
+                found = _read_array(file.read(members[0]), "meta", dtypes["meta"]).tolist()
+                if found != meta:
+                    raise ValueError(f"schema and precision {found}, this Isthmus reads {meta}")
             if [member.filename for member in members] != [name + ".npy" for name in dtypes]:
                 raise ValueError(f"the archive does not hold exactly {', '.join(dtypes)}")
             for member in members:

@@ -23,7 +23,6 @@ class BitshuffleLz4Codec:
 
     name: str = "bitshuffle-lz4"
     codec_id: int = 3
-    version: int = 1
     needs_tables: bool = False
 
     def encode(

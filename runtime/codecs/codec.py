@@ -13,7 +13,7 @@ from isthmus.runtime.codecs.tables import FrequencyTables
 class Codec(Protocol):
     """A stateless coder of uint8 latents.
 
-    `name`, `codec_id` (1 to 15) and `version` (1 to 15) go on the wire and never change meaning once shipped.
+    `name` and `codec_id` (1 to 15) never change meaning within a version of the payload.
     """
 
     @property
@@ -23,10 +23,6 @@ class Codec(Protocol):
     @property
     def codec_id(self) -> int:
         """The number on the wire."""
-
-    @property
-    def version(self) -> int:
-        """The version of the body's format."""
 
     @property
     def needs_tables(self) -> bool:

@@ -1,26 +1,28 @@
-"""The payload: a latent's bytes with a header that says how to read them.
+"""The payload: a latent's bytes with a few more that say how to read them.
 
-Decides the header, and refuses every payload that it cannot verify before anything is allocated for it.
-Little-endian:
+Decides the frame around a codec's body, and refuses every payload that it cannot verify before anything is
+allocated for it. A number is LEB128: seven bits a byte, low ones first, the high bit set on all but the last
+byte, in its shortest form, at most `MAX_NUMBER`.
 
 ```
-offset bytes
-     0     2  magic "iS"
-     2     1  version of this header, 1
-     3     1  codec: id in the low four bits, version of its body in the high four
-     4     1  flags, 0
-     5     1  width index
-     6     2  channels, the leading ones of the latent
-     8     8  table id: first 8 bytes of the tables' SHA-256; zeros for a codec without tables
-    16     2  latent height
-    18     2  latent width
-    20     4  body length
-    24     4  CRC-32 (zlib's) of the 24 bytes above and the body
-    28        body
+bytes
+ 1     0xB2: magic 0xB in the high four bits, version 2 of the payload in the low four
+ 1     codec id in the low four bits, width index in the high four; 15 there: the width index follows
+ 0, 1-2  width index, as a number of at least 15
+ 1-3   channels, the leading ones of the latent
+ 1-3   latent height
+ 1-3   latent width
+ 0, 1  first byte of the table id, for a codec with tables
+       body, the codec's; the version of the payload is that of every codec's body
+ 4     CRC-32 (zlib's), little-endian, of all above and the whole table id, which is not sent
 ```
 
-A latent has one payload for a codec version (LZ4 excepted, see there), and the CRC sees any change of a
-single bit.
+That is 10 bytes around a body of `rans` and 9 around others, if no number passes 127. The table id is the
+first 8 bytes of the SHA-256 of the tables. The one byte that is sent names the mistake of two ends with
+different bundles in 255 of 256 cases; the checksum catches the last one, and then names both possible
+reasons. The body's length is what the message leaves: whatever carries a payload delimits it.
+
+A latent has one payload (LZ4 excepted, see there), and the CRC sees any change of a single bit.
 """
 
 from __future__ import annotations
@@ -42,13 +44,14 @@ from isthmus.runtime.codecs.raw import RawCodec
 from isthmus.runtime.codecs.tables import FrequencyTables
 from isthmus.runtime.errors import InputError, PayloadError
 
-MAGIC: Final = b"iS"
-VERSION: Final = 1
-NO_TABLES: Final = bytes(8)
+VERSION: Final = 2
+MAX_NUMBER: Final = 0xFFFF
 
-_FIELDS: Final = struct.Struct("<2sBBBBH8sHHI")
+_MAGIC: Final = 0xB0
+_OLD_MAGIC: Final = b"iS\x01"  # what version 1 started with
+_LONG_WIDTH: Final = 15
 _CHECKSUM: Final = struct.Struct("<I")
-HEADER_BYTES: Final = _FIELDS.size + _CHECKSUM.size
+_SHORTEST: Final = 2 + 3 + 1 + _CHECKSUM.size  # no codec has an empty body without a byte of the table id
 
 _ALL: tuple[Codec, ...] = (RawCodec(), RansCodec(), BitshuffleLz4Codec())
 CODECS: Final[Mapping[str, Codec]] = MappingProxyType({codec.name: codec for codec in _ALL})
@@ -63,7 +66,7 @@ class Payload:
         codec: Name of the codec.
         width_index: Which head made the latent.
         channels, height, width: Shape of the latent that was sent.
-        table_id: 8 bytes, zeros for a codec without tables.
+        table_id: 8 bytes; empty for a codec without tables.
         body: What the codec made.
     """
 
@@ -82,20 +85,16 @@ class Payload:
 
     def to_bytes(self) -> bytes:
         """Return the payload as it goes on the wire."""
-        codec = CODECS[self.codec]
-        fields = _FIELDS.pack(
-            MAGIC,
-            VERSION,
-            codec.version << 4 | codec.codec_id,
-            0,
-            self.width_index,
-            self.channels,
-            self.table_id,
-            self.height,
-            self.width,
-            len(self.body),
-        )
-        return b"".join((fields, _CHECKSUM.pack(zlib.crc32(self.body, zlib.crc32(fields))), self.body))
+        kind = min(self.width_index, _LONG_WIDTH) << 4 | CODECS[self.codec].codec_id
+        frame = bytearray((_MAGIC | VERSION, kind))
+        if self.width_index >= _LONG_WIDTH:
+            frame += _number(self.width_index)
+        for size in (self.channels, self.height, self.width):
+            frame += _number(size)
+        frame += self.table_id[:1]
+        frame += self.body
+        frame += _CHECKSUM.pack(zlib.crc32(self.table_id, zlib.crc32(frame)))
+        return bytes(frame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ def encode_payload(
     if (
         latent_chw.dtype != np.uint8
         or latent_chw.ndim != 3
-        or not 0 < min(latent_chw.shape) <= max(latent_chw.shape) < 1 << 16
+        or not 0 < min(latent_chw.shape) <= max(latent_chw.shape) <= MAX_NUMBER
     ):
         raise InputError(
             f"latent is {latent_chw.dtype} {latent_chw.shape}; "
@@ -148,61 +147,56 @@ def encode_payload(
         channels=channels,
         height=height,
         width=width,
-        table_id=tables.digest if coder.needs_tables and tables is not None else NO_TABLES,
+        table_id=tables.digest if coder.needs_tables and tables is not None else b"",
         body=body,
     ).to_bytes()
 
 
-def parse_payload(data: bytes) -> Payload:
+def parse_payload(data: bytes, *, tables: FrequencyTables | None) -> Payload:
     """Check the framing of a payload and return its parts; nothing is decoded.
 
+    Args:
+        data: The payload.
+        tables: The bundle's tables, whose id the checksum covers. Without them only payloads of codecs that
+            need none can be read.
+
     Raises:
-        PayloadError: If it is truncated, altered, of another version, or contradicts itself.
+        PayloadError: If it is truncated, altered, of another version, made with other tables, or contradicts
+            itself.
     """
-    if len(data) < HEADER_BYTES:
-        raise PayloadError(f"payload: {len(data)} bytes, but a header has {HEADER_BYTES}")
-    magic, version, codec_byte, flags, width_index, channels, table_id, height, width, length = (
-        _FIELDS.unpack_from(data)
-    )
-    if magic != MAGIC:
-        raise PayloadError(
-            f"payload: starts with {magic.hex()}, not {MAGIC.hex()}; this is no Isthmus payload"
-        )
-    if version != VERSION:
-        raise PayloadError(f"payload: version {version}, this Isthmus reads {VERSION}")
-    if length != len(data) - HEADER_BYTES:
-        kind = "truncated" if length > len(data) - HEADER_BYTES else "has trailing bytes"
-        raise PayloadError(
-            f"payload: {kind}: {len(data) - HEADER_BYTES} bytes after the header, declared {length}"
-        )
-    body = data[HEADER_BYTES:]
-    (declared,) = _CHECKSUM.unpack_from(data, _FIELDS.size)
-    actual = zlib.crc32(body, zlib.crc32(data[: _FIELDS.size]))
+    codec, width_index, shape, at = _open(data)
+    table_id = b""
+    if codec.needs_tables:
+        if tables is None:
+            raise PayloadError(
+                f"payload: codec {codec.name} needs tables, there are none here; load one bundle on both ends"
+            )
+        table_id = tables.digest
+        if data[at] != table_id[0]:
+            raise PayloadError(
+                f"payload: made with tables {data[at]:02x}…, the tables here are {tables.table_id}; "
+                "load one bundle on both ends"
+            )
+        at += 1
+    end = len(data) - _CHECKSUM.size
+    (declared,) = _CHECKSUM.unpack_from(data, end)
+    actual = zlib.crc32(table_id, zlib.crc32(memoryview(data)[:end]))
     if actual != declared:
+        other = f", or made with other tables than {table_id.hex()}" if table_id else ""
         raise PayloadError(
-            f"payload: CRC-32 is {actual:08x}, declared {declared:08x}: it was altered on the way"
+            f"payload: CRC-32 is {actual:08x}, declared {declared:08x}: it was altered or cut short on the "
+            f"way{other}"
         )
-    if flags != 0:
-        raise PayloadError(f"payload: flags {flags:#04x}, this Isthmus knows none")
-    codec = _BY_ID.get(codec_byte & 0xF)
-    if codec is None:
-        raise PayloadError(f"payload: codec id {codec_byte & 0xF} is unknown; known are {', '.join(CODECS)}")
-    if codec_byte >> 4 != codec.version:
-        raise PayloadError(
-            f"payload: codec {codec.name} version {codec_byte >> 4}, this Isthmus reads {codec.version}"
-        )
-    if 0 in (channels, height, width):
-        raise PayloadError(f"payload: latent of {channels}×{height}×{width} is empty")
-    if not codec.needs_tables and table_id != NO_TABLES:
-        raise PayloadError(f"payload: codec {codec.name} has no tables, but the table id is {table_id.hex()}")
+    if 0 in shape:
+        raise PayloadError(f"payload: latent {_show(shape)} is empty")
     return Payload(
         codec=codec.name,
         width_index=width_index,
-        channels=channels,
-        height=height,
-        width=width,
+        channels=shape[0],
+        height=shape[1],
+        width=shape[2],
         table_id=table_id,
-        body=body,
+        body=data[at:end],
     )
 
 
@@ -224,7 +218,7 @@ def decode_payload(
     Raises:
         PayloadError: If anything about it is not as it must be.
     """
-    payload = parse_payload(data)
+    payload = parse_payload(data, tables=tables)
     shape = (payload.channels, payload.height, payload.width)
     if expect is not None and (payload.channels > expect[0] or shape[1:] != expect[1:]):
         raise PayloadError(f"payload: latent {_show(shape)} does not fit this model's {_show(expect)}")
@@ -232,17 +226,65 @@ def decode_payload(
         raise PayloadError(
             f"payload: latent {_show(shape)} is {payload.latent_bytes} bytes, the cap is {max_latent_bytes}"
         )
-    codec = CODECS[payload.codec]
-    if codec.needs_tables and (tables is None or payload.table_id != tables.digest):
-        here = "there are none here" if tables is None else f"the tables here are {tables.table_id}"
-        raise PayloadError(
-            f"payload: table id {payload.table_id.hex()} is unknown, {here}; load one bundle on both ends"
-        )
     if tables is not None and payload.width_index >= len(tables.channels):
         raise PayloadError(
             f"payload: width index {payload.width_index} is not in tables of {len(tables.channels)} widths"
         )
+    codec = CODECS[payload.codec]
     return DecodedPayload(payload.width_index, codec.decode(payload.body, shape, tables, payload.width_index))
+
+
+def _open(data: bytes) -> tuple[Codec, int, tuple[int, int, int], int]:
+    """Return codec, width index, shape, and where the rest begins; at least 5 bytes follow there."""
+    if data[:3] == _OLD_MAGIC:
+        raise PayloadError(
+            f"payload: version 1, this Isthmus reads {VERSION}; update the end that sent it and export the "
+            "bundle again"
+        )
+    if len(data) < _SHORTEST:
+        raise PayloadError(f"payload: {len(data)} bytes, the shortest has {_SHORTEST}")
+    if data[0] & 0xF0 != _MAGIC:
+        raise PayloadError(f"payload: starts with {data[:2].hex()}; this is no Isthmus payload")
+    if data[0] & 0x0F != VERSION:
+        raise PayloadError(f"payload: version {data[0] & 0x0F}, this Isthmus reads {VERSION}")
+    codec = _BY_ID.get(data[1] & 0xF)
+    if codec is None:
+        raise PayloadError(f"payload: codec id {data[1] & 0xF} is unknown; known are {', '.join(CODECS)}")
+    width_index, at = data[1] >> 4, 2
+    if width_index == _LONG_WIDTH:
+        width_index, at = _read_number(data, at)
+        if width_index < _LONG_WIDTH:
+            raise PayloadError(f"payload: width index {width_index} is not in its shortest form")
+    channels, at = _read_number(data, at)
+    height, at = _read_number(data, at)
+    width, at = _read_number(data, at)
+    if len(data) - at < 1 + _CHECKSUM.size:
+        raise PayloadError(f"payload: {len(data)} bytes, cut short before its body")
+    return codec, width_index, (channels, height, width), at
+
+
+def _number(value: int) -> bytes:
+    groups = bytearray()
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)
+
+
+def _read_number(data: bytes, at: int) -> tuple[int, int]:
+    """Return a number, and where the next byte is."""
+    value = shift = 0
+    for group in data[at : at + 3]:
+        value |= (group & 0x7F) << shift
+        shift += 7
+        if group < 0x80:
+            if value > MAX_NUMBER or (group == 0 and shift > 7):
+                raise PayloadError(
+                    f"payload: the number {value} at byte {at} is too large or not in its shortest form"
+                )
+            return value, at + shift // 7
+    raise PayloadError(f"payload: the number at byte {at} is cut short or above {MAX_NUMBER}")
 
 
 def _show(shape: tuple[int, int, int]) -> str:

@@ -18,7 +18,6 @@ class RawCodec:
 
     name: str = "raw"
     codec_id: int = 1
-    version: int = 1
     needs_tables: bool = False
 
     def encode(

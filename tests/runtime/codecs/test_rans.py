@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -12,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from isthmus.runtime.codecs import FrequencyTables, Payload, RansCodec, coder_backend, decode_payload
-from isthmus.runtime.codecs.rans import LANES, MANY_LANES_FROM, choose_backend
+from isthmus.runtime.codecs.rans import choose_backend
 from isthmus.runtime.errors import InputError, PayloadError
 
 C_CODER = pytest.importorskip(
@@ -55,13 +53,13 @@ def test_a_stream_worked_out_by_hand() -> None:
 @pytest.mark.parametrize("shape", [(12, 8, 8), (16, 8, 8), (24, 28, 28), (24, 16, 16)])
 @pytest.mark.parametrize("scale", [2.0, 8.0])
 def test_within_two_percent_of_the_entropy(shape: tuple[int, int, int], scale: float, draw_latents) -> None:
-    tables = FrequencyTables.fit([draw_latents(60, *shape, seed=5, scale=scale, decay=0.85)])
+    tables = FrequencyTables.fit([draw_latents(40, *shape, seed=5, scale=scale, decay=0.85)])
     latents = draw_latents(8, *shape, seed=6, scale=scale, decay=0.85)
     ideal = [tables.ideal_bits(latent, 0) / 8 for latent in latents]
     actual = [len(FAST.encode(latent, tables, 0)) for latent in latents]
     assert min(ideal) > 80
     for own, best in zip(actual, ideal, strict=True):
-        assert best - 1 < own < best + (3 if math.prod(shape) < MANY_LANES_FROM else 16)
+        assert best - 1 < own < best + 3
     assert sum(actual) < 1.02 * sum(ideal)
 
 
@@ -75,95 +73,74 @@ latents_st = hnp.arrays(
 
 @given(latent=latents_st)
 @example(latent=np.zeros((6, 6, 6), np.uint8))
-def test_round_trip_and_equal_bytes(tables: FrequencyTables, latent: NDArray[np.uint8]) -> None:
-    body = FAST.encode(latent, tables, 1)
-    assert body == PORTABLE.encode(latent, tables, 1)
+def test_round_trip_and_equal_bytes(any_tables: FrequencyTables, latent: NDArray[np.uint8]) -> None:
+    body = FAST.encode(latent, any_tables, 1)
+    assert body == PORTABLE.encode(latent, any_tables, 1)
     for codec in (FAST, PORTABLE):
-        np.testing.assert_array_equal(codec.decode(body, latent.shape, tables, 1), latent)
+        np.testing.assert_array_equal(codec.decode(body, latent.shape, any_tables, 1), latent)
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("shape", [(6, 53, 52), (6, 53, 53), (5, 64, 52), (3, 85, 101), (6, 1, 2731)])
-def test_many_lanes_are_equal_in_both(
-    shape: tuple[int, int, int], seed: int, tables: FrequencyTables, draw_latents
+@pytest.mark.parametrize("shape", [(6, 28, 31), (5, 1, 900), (3, 700, 1)])
+def test_large_latents_are_equal_in_both(
+    shape: tuple[int, int, int], any_tables: FrequencyTables, draw_related
 ) -> None:
-    assert math.prod(shape) >= MANY_LANES_FROM
-    latent = draw_latents(1, *shape, seed=seed, scale=9)[0]
-    body = FAST.encode(latent, tables, 1)
-    assert body == PORTABLE.encode(latent, tables, 1)
+    latent = draw_related(1, *shape, seed=4)[0]
+    body = FAST.encode(latent, any_tables, 1)
+    assert body == PORTABLE.encode(latent, any_tables, 1)
     for codec in (FAST, PORTABLE):
-        np.testing.assert_array_equal(codec.decode(body, shape, tables, 1), latent)
+        np.testing.assert_array_equal(codec.decode(body, shape, any_tables, 1), latent)
 
 
-def test_lanes_change_at_the_documented_count(tables: FrequencyTables, draw_latents) -> None:
-    one, many = (draw_latents(1, 1, 1, n, seed=4)[0] for n in (MANY_LANES_FROM - 1, MANY_LANES_FROM))
-    packed = tables.width(1).packed
-    assert FAST.encode(one, tables, 1) == C_CODER.encode(one.tobytes(), one.size, packed, 1)[0]
-    streams = C_CODER.encode(many.tobytes(), many.size, packed, LANES)
-    lengths = b"".join(bytes([len(stream) & 0x7F | 0x80, len(stream) >> 7]) for stream in streams[:-1])
-    assert FAST.encode(many, tables, 1) == lengths + b"".join(streams)
+def test_contexts_make_related_latents_smaller(context_tables: FrequencyTables, draw_related) -> None:
+    sample, latents = (draw_related(n, 5, 5, 7, seed=seed) for n, seed in ((500, 30), (60, 31)))
+    alone = FrequencyTables.fit([sample])  # too few for networks
+    assert alone.width(0).classes == 0
+    with_contexts = sum(len(FAST.encode(latent, context_tables, 1)) for latent in latents)
+    without = sum(len(FAST.encode(latent, alone, 0)) for latent in latents)
+    assert with_contexts < 0.9 * without
+    ideal = sum(context_tables.ideal_bits(latent, 1) for latent in latents) / 8
+    assert ideal < with_contexts < ideal + 2 * len(latents)
 
 
 @given(body=st.binary(max_size=120))
 @example(body=b"")
 @example(body=b"\0")
 @example(body=b"\xff" * 40)
-def test_any_body_is_one_latent_or_an_error(tables: FrequencyTables, body: bytes) -> None:
+def test_any_body_is_one_latent_or_an_error(any_tables: FrequencyTables, body: bytes) -> None:
     """An attacker computes the checksum too; what decodes must then be exactly what encodes to that body."""
     data = Payload(
-        codec="rans", width_index=1, channels=6, height=5, width=7, table_id=tables.digest, body=body
+        codec="rans", width_index=1, channels=6, height=5, width=7, table_id=any_tables.digest, body=body
     ).to_bytes()
     try:
-        decoded = decode_payload(data, tables=tables, max_latent_bytes=210, expect=SHAPE)
+        decoded = decode_payload(data, tables=any_tables, max_latent_bytes=210, expect=SHAPE)
     except PayloadError:
-        assert isinstance(outcome(PORTABLE, body, SHAPE, tables), str)
+        assert isinstance(outcome(PORTABLE, body, SHAPE, any_tables), str)
     else:
         assert decoded.latent_chw.shape == SHAPE
-        assert FAST.encode(decoded.latent_chw, tables, 1) == body
-        assert PORTABLE.decode(body, SHAPE, tables, 1).tobytes() == decoded.latent_chw.tobytes()
+        assert FAST.encode(decoded.latent_chw, any_tables, 1) == body
+        assert PORTABLE.decode(body, SHAPE, any_tables, 1).tobytes() == decoded.latent_chw.tobytes()
 
 
 @given(latent=latents_st, cut=st.integers(0, 200), tail=st.binary(max_size=4), flip=st.integers(0, 2000))
 def test_both_refuse_alike(
-    tables: FrequencyTables, latent: NDArray[np.uint8], cut: int, tail: bytes, flip: int
+    any_tables: FrequencyTables, latent: NDArray[np.uint8], cut: int, tail: bytes, flip: int
 ) -> None:
-    body = bytearray(FAST.encode(latent, tables, 1)[:cut] + tail)
+    body = bytearray(FAST.encode(latent, any_tables, 1)[:cut] + tail)
     if body:
         body[flip // 8 % len(body)] ^= 1 << flip % 8
-    result = outcome(FAST, bytes(body), latent.shape, tables)
-    assert result == outcome(PORTABLE, bytes(body), latent.shape, tables)
+    result = outcome(FAST, bytes(body), latent.shape, any_tables)
+    assert result == outcome(PORTABLE, bytes(body), latent.shape, any_tables)
     if isinstance(result, bytes):
         decoded = np.frombuffer(result, np.uint8).reshape(latent.shape)
-        assert FAST.encode(decoded, tables, 1) == bytes(body)
-
-
-MANY = (6, 53, 53)
-
-
-@given(start=st.binary(max_size=12), length=st.integers(0, 9000), seed=st.integers(0, 2**32 - 1))
-@example(start=b"\xff" * 12, length=0, seed=0)
-@example(start=b"\x80\x00", length=10, seed=0)
-def test_hostile_streams_of_many_lanes(tables: FrequencyTables, start: bytes, length: int, seed: int) -> None:
-    body = start + np.random.default_rng(seed).bytes(length)
-    result = outcome(FAST, body, MANY, tables)
-    if isinstance(result, bytes):
-        assert FAST.encode(np.frombuffer(result, np.uint8).reshape(MANY), tables, 1) == body
-    else:
-        assert result.startswith("payload: rans body cannot be decoded: ")
+        assert FAST.encode(decoded, any_tables, 1) == bytes(body)
 
 
 @pytest.mark.parametrize("codec", [FAST, PORTABLE], ids=["c", "numpy"])
 @pytest.mark.parametrize(
     ("body", "shape", "message"),
     [
-        (b"\0\1", SHAPE, "a stream starts with a zero byte"),
+        (b"\0\1", SHAPE, "the stream starts with a zero byte"),
         (b"\1" * 500, SHAPE, "it holds more than the declared symbols"),
-        (b"", MANY, "a stream's length is cut short or too long"),
-        (b"\x81", MANY, "a stream's length is cut short or too long"),
-        (b"\xff" * 5 + bytes(9), MANY, "a stream's length is cut short or too long"),
-        (b"\x81\0\1\1" + bytes(9), MANY, "a stream's length is not in its shortest form"),
-        (b"\1\2\3" + bytes(5), MANY, "its streams need 9 bytes, the body has 8"),
-        (b"\1\0\0" + b"\0", MANY, "a stream starts with a zero byte"),
     ],
 )
 def test_exact_errors(

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from isthmus.runtime.codecs import FrequencyTables
 from isthmus.runtime.codecs._npz import read_arrays, write_arrays
-from isthmus.runtime.codecs.tables import TOTAL
+from isthmus.runtime.codecs.tables import _DTYPES as DTYPES
+from isthmus.runtime.codecs.tables import _META as META
+from isthmus.runtime.codecs.width_tables import TOTAL
 from isthmus.runtime.errors import BundleError, InputError
-
-DTYPES = {"meta": "<u2", "channels": "<u2", "first": "|u1", "size": "|u1", "frequency": "<u2"}
 
 
 def altered(tables: FrequencyTables, **changes: list[int]) -> bytes:
     """Return the tables' bytes with some arrays replaced."""
-    arrays = read_arrays(tables.to_bytes(), DTYPES)
+    arrays = read_arrays(tables.to_bytes(), DTYPES, META)
     for name, values in changes.items():
         arrays[name] = np.array(values, dtype=DTYPES[name])
     return write_arrays(arrays)
@@ -100,12 +100,19 @@ def test_a_sample_that_cannot_be_fitted_is_an_input_error(samples: list[NDArray[
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"meta": [2, 12]}, r"schema and precision \[2, 12\], this Isthmus reads \[1, 12\]"),
-        ({"meta": [1, 14]}, r"schema and precision \[1, 14\]"),
+        ({"meta": [1, 12]}, r"schema and precision \[1, 12\], this Isthmus reads \[2, 12\]"),
+        ({"meta": [2, 14]}, r"schema and precision \[2, 14\]"),
         ({"meta": []}, r"schema and precision \[\]"),
         ({"channels": []}, "0 widths, or a width without channels"),
         ({"channels": [0, 10]}, "2 widths, or a width without channels"),
-        ({"channels": [4, 7]}, "10 windows for 11 channels"),
+        ({"channels": [4, 7]}, "10 numbers of parents for 11 channels"),
+        ({"classes": [0]}, "1 numbers of classes"),
+        ({"classes": [0, 65]}, "2 numbers of classes, or one above 64"),
+        ({"classes": [0, 1]}, "networks without classes, or classes without networks"),
+        ({"parents": [255] * 9 + [9]}, "numbers of parents for 10 channels, or too many"),
+        ({"parents": [255] * 9 + [0]}, "hidden_weight has 0 numbers, the networks need 128"),
+        ({"parent": [1]}, "parent has 1 numbers, the networks need 0"),
+        ({"first": [1] * 9}, "9 windows for 10 tables"),
         ({"first": [255] * 10}, "a window is empty or passes 255"),
         ({"size": [0] * 10}, "a window is empty or passes 255"),
         ({"size": [1] * 10}, "a frequency is zero, or their number"),
@@ -123,6 +130,39 @@ def test_contradictions_are_bundle_errors(
         FrequencyTables.from_bytes(altered(tables, **changes), source="b/tables.npz")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parents": [255] * 4 + [255, 1, 2, 3, 4, 255]}, "hidden_weight has"),
+        ({"parent": [0, 0, 0, 0, 1, 2, 0, 1, 2, 3]}, "the parents of channel 2 are not earlier channels"),
+        ({"parent": [0, 0, 2, 0, 1, 2, 0, 1, 2, 3]}, "the parents of channel 2 are not earlier channels"),
+        ({"parent": [0, 1, 0, 0, 1, 2, 0, 1, 2, 3]}, "the parents of channel 2 are not earlier channels"),
+        ({"output_bias": [0] * 9 + [(1 << 29) + 1]}, "a bias of a context network passes 536870912"),
+        ({"hidden_bias": [-(2**31)] + [0] * 79}, "a bias of a context network passes 536870912"),
+        ({"classes": [0, 0]}, "networks without classes"),
+        ({"classes": [0, 36]}, "windows for 149 tables"),
+    ],
+)
+def test_contradictions_of_networks_are_bundle_errors(
+    changes: dict[str, list[int]], message: str, context_tables: FrequencyTables
+) -> None:
+    assert altered(context_tables) == context_tables.to_bytes()
+    with pytest.raises(BundleError, match=f"^tables.npz: not frequency tables: .*{message}"):
+        FrequencyTables.from_bytes(altered(context_tables, **changes))
+
+
+def test_tables_of_the_first_format_are_refused_in_one_line() -> None:
+    old = {"meta": "<u2", "channels": "<u2", "first": "|u1", "size": "|u1", "frequency": "<u2"}
+    values = {"meta": [1, 12], "channels": [1], "first": [5], "size": [1], "frequency": [4095, 1]}
+    data = write_arrays({name: np.array(values[name], dtype) for name, dtype in old.items()})
+    with pytest.raises(BundleError) as caught:
+        FrequencyTables.from_bytes(data, source="b/tables.npz")
+    assert str(caught.value) == (
+        "b/tables.npz: not frequency tables: schema and precision [1, 12], this Isthmus reads [2, 12]; "
+        "export the bundle again"
+    )
+
+
 def archive(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as target:
@@ -138,14 +178,16 @@ def npy_of(array: NDArray[np.generic]) -> bytes:
 
 
 def test_files_of_another_kind_are_refused(tables: FrequencyTables) -> None:
-    own = {f"{name}.npy": npy_of(array) for name, array in read_arrays(tables.to_bytes(), DTYPES).items()}
+    own = {
+        f"{name}.npy": npy_of(array) for name, array in read_arrays(tables.to_bytes(), DTYPES, META).items()
+    }
     FrequencyTables.from_bytes(archive(own))
     pickled = npy_of(np.array([print], dtype=object))
     huge = own["frequency.npy"].replace(b"'shape': (", b"'shape': (9999999999,) or (", 1)
     for data, message in [
         (b"", "damaged archive"),
         (b"PK\x03\x04" + bytes(100), "damaged archive"),
-        (archive({}), "does not hold exactly meta, channels, first, size, frequency"),
+        (archive({}), "does not hold exactly meta, channels, classes, parents, parent, hidden_weight"),
         (archive(own | {"more.npy": b""}), "does not hold exactly"),
         (archive(own, zipfile.ZIP_DEFLATED), "compressed or larger than the file"),
         (archive(own | {"first.npy": pickled}), "not one-dimensional"),
@@ -166,9 +208,9 @@ def test_a_file_beyond_all_measure_is_refused() -> None:
 
 @given(position=st.integers(0), value=st.integers(0, 255))
 def test_a_changed_byte_gives_other_tables_or_an_error(
-    tables: FrequencyTables, position: int, value: int
+    any_tables: FrequencyTables, position: int, value: int
 ) -> None:
-    data = bytearray(tables.to_bytes())
+    data = bytearray(any_tables.to_bytes())
     position %= len(data)
     if data[position] == value:
         return
@@ -179,4 +221,4 @@ def test_a_changed_byte_gives_other_tables_or_an_error(
     except BundleError as error:
         complaint = str(error)
     assert "\n" not in complaint
-    assert complaint or (changed is not None and changed.table_id != tables.table_id)
+    assert complaint or (changed is not None and changed.table_id != any_tables.table_id)

@@ -1,7 +1,6 @@
 """Requests and statuses as a client sees them: every refusal with its exact status and message."""
 
-import struct
-import zlib
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 
 from isthmus import __version__
 from isthmus.runtime.bundle import load_bundle
+from isthmus.runtime.codecs import parse_payload
 from isthmus.runtime.errors import (
     BackendError,
     BusyError,
@@ -168,35 +168,32 @@ async def test_a_refused_request_has_its_exact_status(tiny_server, samples, make
     assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode[status], message)
 
 
-def _claiming(payload, channels, height, width):
-    """Return `payload` with another shape in its header and the checksum of that header."""
-    header = bytearray(payload[:24])
-    struct.pack_into("<H", header, 6, channels)
-    struct.pack_into("<HH", header, 16, height, width)
-    checksum = struct.pack("<I", zlib.crc32(payload[28:], zlib.crc32(header)))
-    return bytes(header) + checksum + payload[28:]
+def _claiming(samples, channels, height, width):
+    """Return a payload with another shape in its header and the checksum of that header."""
+    payload = parse_payload(samples.payload(0), tables=samples.tables)
+    return replace(payload, channels=channels, height=height, width=width).to_bytes()
 
 
 HOSTILE = [
-    (lambda payload: b"", "0 bytes, but a header has 28"),
-    (lambda payload: payload[:-1], "truncated: "),
-    (lambda payload: payload + b"\0", "has trailing bytes: "),
-    (lambda payload: b"XXXX" + payload[4:], "starts with 5858, not 6953; "),
-    (lambda payload: payload[:-1] + bytes([payload[-1] ^ 1]), "CRC-32 is "),
+    (lambda samples: b"", "0 bytes, the shortest has 10"),
+    (lambda samples: samples.payload(0)[:-1], "CRC-32 is "),
+    (lambda samples: samples.payload(0) + b"\0", "CRC-32 is "),
+    (lambda samples: b"XXXX" + samples.payload(0)[4:], "starts with 5858; this is no Isthmus payload"),
+    (lambda samples: b"iS\x01" + samples.payload(0)[3:], "version 1, this Isthmus reads 2; update the end "),
     (
         # 256 TiB: refused by its header, before anything of that size is allocated.
-        lambda payload: _claiming(payload, 65535, 65535, 65535),
+        lambda samples: _claiming(samples, 65535, 65535, 65535),
         "latent 65535×65535×65535 does not fit this model's 4×4×4",
     ),
-    (lambda payload: _claiming(payload, 5, 4, 4), "latent 5×4×4 does not fit this model's 4×4×4"),
-    (lambda payload: _claiming(payload, 4, 4, 5), "latent 4×4×5 does not fit this model's 4×4×4"),
+    (lambda samples: _claiming(samples, 5, 4, 4), "latent 5×4×4 does not fit this model's 4×4×4"),
+    (lambda samples: _claiming(samples, 4, 4, 5), "latent 4×4×5 does not fit this model's 4×4×4"),
 ]
 
 
 @pytest.mark.parametrize(("spoil", "reason"), HOSTILE, ids=[reason for _, reason in HOSTILE])
 async def test_a_hostile_payload_is_invalid_and_says_why_in_one_line(tiny_server, samples, spoil, reason):
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await tiny_server.stub.ModelInfer(_payload(spoil(samples.payload(0))))
+        await tiny_server.stub.ModelInfer(_payload(spoil(samples)))
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert refused.value.details().startswith(f"item 0: payload: {reason}")
     assert "\n" not in refused.value.details()

@@ -1,0 +1,197 @@
+"""Fit a channel's context network to sample latents.
+
+Runs at export only, in floating point; what comes out is rounded to the integers of `contexts.py`, and both
+ends read those. The loss is the cost of the values in bits, were they distributed by a logistic around the
+network's expected value with the network's scale; stochastic gradient descent with Adam (Kingma and Ba,
+arXiv:1412.6980) and a cosine schedule.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.runtime.codecs.contexts import (
+    BIAS_LIMIT,
+    CROSS,
+    EDGES,
+    HIDDEN,
+    HIDDEN_SHIFT,
+    MAX_PARENTS,
+    OUTPUT_SHIFT,
+    PHASES,
+    ContextNetwork,
+    gather,
+)
+
+CLASSES_PER_OCTAVE: Final = 3
+_FINEST: Final = 0.03  # the logistic's scale in class 0; anything finer is one value for certain
+_WEIGHT_ONE: Final = 1 << 10  # of a hidden weight
+_HIDDEN_ONE: Final = _WEIGHT_ONE >> HIDDEN_SHIFT
+_OUTPUT_ONE: Final = (1 << OUTPUT_SHIFT) // _HIDDEN_ONE
+_STEPS: Final = 1000
+_STEPS_FROM_START: Final = 300
+_STEPS_TO_CHOOSE: Final = 150
+_BATCH: Final = 512
+_RATE: Final = 0.02
+_RATE_FROM_START: Final = 0.006
+_MISS: Final = 2e-4  # probability left to what the logistic holds for impossible
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class FloatNetwork:
+    """A network before it is rounded; inputs are divided by `unit`, outputs are in units of the channel.
+
+    Attributes:
+        parents: As in `ContextNetwork`.
+        unit: float32 [inputs].
+        centre, spread: Of the channel: mean, and about its logistic scale.
+        parameters: Hidden weight and bias, output weight and bias.
+    """
+
+    parents: tuple[int, ...]
+    unit: Floats
+    centre: float
+    spread: float
+    parameters: list[Floats]
+
+    def cost(self, inputs: NDArray[np.int16], values: Floats) -> float:
+        """Return the mean bits of values less 128, float32 [n]."""
+        weight, bias, output, offset = self.parameters
+        outputs = np.maximum(inputs / self.unit @ weight + bias, 0) @ output + offset
+        return _cost(outputs, values, self.centre, self.spread)[0]
+
+    def rounded(self) -> ContextNetwork:
+        """Return the integers: quarters of a level, and scale classes of a third of an octave."""
+        weight, bias, output, offset = (array.astype(np.float64) for array in self.parameters)
+        per_class = CLASSES_PER_OCTAVE / math.log(2)
+        units = np.array([self.spread * PHASES, per_class])
+        zero = np.array([self.centre * PHASES, per_class * math.log(self.spread / _FINEST)])
+        return ContextNetwork(
+            parents=self.parents,
+            hidden_weight=_integers(weight / self.unit[:, None] * _WEIGHT_ONE, 2**15 - 1, np.int16),
+            hidden_bias=_integers(bias * _WEIGHT_ONE, BIAS_LIMIT, np.int32),
+            output_weight=_integers(output * units * _OUTPUT_ONE, 2**15 - 1, np.int16),
+            output_bias=_integers((offset * units + zero + 0.5) * (1 << OUTPUT_SHIFT), BIAS_LIMIT, np.int32),
+        )
+
+
+def fit_network(
+    padded: NDArray[np.int16], channel: int, start: FloatNetwork | None
+) -> tuple[FloatNetwork, float]:
+    """Return a network for `channel`, and its mean bits a value on every eighth latent, kept out of the fit.
+
+    Args:
+        padded: int16 [N, 1 + C, H + 2, W + 2], as `contexts.pad` returns it; at least 8 latents.
+        channel: Whose values to predict.
+        start: The network of the same channel in a width fitted before, to go on from.
+    """
+    rng = np.random.default_rng(channel)
+    kept = np.arange(len(padded)) % 8 == 0
+    train, test = padded[~kept], padded[kept]
+    values = train[:, 1 + channel, 1:-1, 1:-1].reshape(-1).astype(np.float32)
+    parents = start.parents if start is not None else _choose_parents(train, values, channel, rng)
+    inputs = gather(train, channel, parents)
+    if start is None:
+        network = _fresh(inputs, values, parents, rng)
+        _descend(network, inputs, values, steps=_STEPS, rate=_RATE, rng=rng)
+    else:
+        network = FloatNetwork(
+            parents, start.unit, start.centre, start.spread, [array.copy() for array in start.parameters]
+        )
+        _descend(network, inputs, values, steps=_STEPS_FROM_START, rate=_RATE_FROM_START, rng=rng)
+    seen = test[:, 1 + channel, 1:-1, 1:-1].reshape(-1).astype(np.float32)
+    return network, network.cost(gather(test, channel, parents), seen)
+
+
+def _choose_parents(
+    train: NDArray[np.int16], values: Floats, channel: int, rng: np.random.Generator
+) -> tuple[int, ...]:
+    """Return the earlier channels that a short fit on all of them leans on most."""
+    everyone = tuple(range(channel))
+    if channel <= MAX_PARENTS:
+        return everyone
+    plane = values.size // len(train)
+    few = max(1, len(train) * plane // 65_536)
+    inputs, values = gather(train[::few], channel, everyone), values.reshape(-1, plane)[::few].reshape(-1)
+    network = _fresh(inputs, values, everyone, rng)
+    _descend(network, inputs, values, steps=_STEPS_TO_CHOOSE, rate=_RATE, rng=rng)
+    weight, _, output, _ = network.parameters
+    felt = weight * (inputs.std(axis=0) / network.unit)[:, None]
+    pull = felt**2 @ (output**2).sum(axis=1)
+    own = pull[len(EDGES) : len(EDGES) + len(CROSS) * channel].reshape(channel, len(CROSS)).sum(axis=1)
+    return tuple(sorted(np.argsort(-own, kind="stable")[:MAX_PARENTS].tolist()))
+
+
+def _fresh(
+    inputs: NDArray[np.int16], values: Floats, parents: tuple[int, ...], rng: np.random.Generator
+) -> FloatNetwork:
+    count = inputs.shape[1]
+    unit = (inputs.std(axis=0) + 0.5 * inputs.std() + 1e-3).astype(np.float32)
+    return FloatNetwork(
+        parents=parents,
+        unit=unit,
+        centre=float(values.mean()),
+        spread=0.55 * float(values.std()) + 0.05,
+        parameters=[
+            (rng.normal(size=(count, HIDDEN)) / math.sqrt(count)).astype(np.float32),
+            np.full(HIDDEN, 0.1, np.float32),
+            (0.1 * rng.normal(size=(HIDDEN, 2))).astype(np.float32),
+            np.zeros(2, np.float32),
+        ],
+    )
+
+
+def _descend(
+    network: FloatNetwork,
+    inputs: NDArray[np.int16],
+    values: Floats,
+    *,
+    steps: int,
+    rate: float,
+    rng: np.random.Generator,
+) -> None:
+    means = [np.zeros_like(array) for array in network.parameters]
+    squares = [np.zeros_like(array) for array in network.parameters]
+    for step in range(1, steps + 1):
+        batch = rng.integers(0, len(values), _BATCH)
+        slopes = _slopes(network, (inputs[batch] / network.unit).astype(np.float32), values[batch])
+        now = rate * min(1.0, 10 * step / steps) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        for array, slope, mean, square in zip(network.parameters, slopes, means, squares, strict=True):
+            mean += 0.1 * (slope - mean)
+            square += 0.01 * (slope * slope - square)
+            scale = np.sqrt(square / (1 - 0.99**step)) + 1e-8
+            array -= np.float32(now / (1 - 0.9**step)) * mean / scale
+
+
+def _slopes(network: FloatNetwork, inputs: Floats, values: Floats) -> list[Floats]:
+    """Return the gradient of the mean cost by each parameter."""
+    weight, bias, output, offset = network.parameters
+    sums = inputs @ weight + bias
+    hidden = np.maximum(sums, 0)
+    _, by_output = _cost(hidden @ output + offset, values, network.centre, network.spread)
+    by_sum = (by_output @ output.T) * (sums > 0)
+    return [inputs.T @ by_sum, by_sum.sum(axis=0), hidden.T @ by_output, by_output.sum(axis=0)]
+
+
+def _cost(outputs: Floats, values: Floats, centre: float, spread: float) -> tuple[float, Floats]:
+    """Return the mean bits of `values`, and the gradient of the mean cost in nats by `outputs` [n, 2]."""
+    scale = spread * np.exp(np.clip(outputs[:, 1], -5, 3))
+    off = values - (centre + outputs[:, 0] * spread)
+    above, below = np.clip((off + 0.5) / scale, -40, 40), np.clip((off - 0.5) / scale, -40, 40)
+    upper, lower = 1 / (1 + np.exp(-above)), 1 / (1 + np.exp(-below))
+    likely = upper - lower + _MISS
+    up, low = upper * (1 - upper), lower * (1 - lower)
+    slopes = np.stack([(up - low) * spread / scale, above * up - below * low], axis=1)
+    slopes /= likely[:, None] * len(values)
+    return float(-np.log2(likely).mean()), slopes.astype(np.float32)
+
+
+def _integers(values: NDArray[np.float64], limit: int, dtype: type[np.signedinteger]) -> NDArray:  # type: ignore[type-arg]
+    return np.clip(np.rint(values), -limit, limit).astype(dtype)
