@@ -33,6 +33,9 @@ def make_optimiser(
     known = {id(value) for name, value in network.named_parameters() if name in started}
     kind = (settings.answer_optimiser if answers else None) or settings.optimiser
     rate = (settings.answer_learning_rate if answers else None) or settings.learning_rate
+    decay = settings.weight_decay
+    if answers and settings.answer_weight_decay is not None:
+        decay = settings.answer_weight_decay
     parts: tuple[nn.Module, ...] = (network.encoder, network.quantiser, network.decoder)
     own = [named for part in parts for named in part.named_parameters() if named[1].requires_grad]
     early_exit = [] if network.exit_head is None else list(network.exit_head.named_parameters())
@@ -44,7 +47,7 @@ def make_optimiser(
             decayed = [value for name, value in part if _is_decayed(name, value)]
             plain = [value for name, value in part if not _is_decayed(name, value)]
             course = {"peak": peak * (settings.start_rate if rests else 1.0), "rests": rests or named is tail}
-            groups.append({"params": decayed, "weight_decay": settings.weight_decay, **course})
+            groups.append({"params": decayed, "weight_decay": decay, **course})
             groups.append({"params": plain, "weight_decay": 0.0, **course})
     priors = [value for value in prior.parameters() if value.requires_grad]
     groups.append({"params": priors, "weight_decay": 0.0, "peak": _PRIOR_SPEED * rate, "rests": False})

@@ -53,7 +53,7 @@ class TrainSettings:
         optimiser, learning_rate: Of the bottleneck; the rate is the peak of the schedule.
         answer_optimiser, answer_learning_rate: Of stage 2 where they differ; None: as in stage 1.
         tail_learning_rate: Peak rate of a tuned tail.
-        weight_decay: On convolution and linear weights only.
+        weight_decay, answer_weight_decay: On convolution and linear weights; of stage 2 where it differs.
         momentum: Of SGD.
         clip: Largest norm of the gradient; 0: none.
         temperature: Softens the teacher's answer.
@@ -97,6 +97,7 @@ class TrainSettings:
     answer_learning_rate: float | None = None
     tail_learning_rate: float = 3e-5
     weight_decay: float = 1e-4
+    answer_weight_decay: float | None = None
     momentum: float = 0.9
     clip: float = 5.0
     temperature: float = 2.0

@@ -75,6 +75,7 @@ OPTIONS: Mapping[str, Option] = {
     "answer_learning_rate": Option("number", "Peak rate of stage 2, where it differs.", least=0),
     "tail_learning_rate": Option("number", "With --tune-tail.", 3e-5, least=0),
     "weight_decay": Option("number", "On convolution and linear weights.", 1e-4, least=0),
+    "answer_weight_decay": Option("number", "Of stage 2, where it differs.", least=0),
     "momentum": Option("number", "Of sgd.", 0.9, least=0),
     "clip": Option("number", "Largest norm of the gradient; 0: none.", 5.0, least=0),
     "warm_up": Option("number", "Share of the run in which the learning rate rises.", 0.02, least=0),

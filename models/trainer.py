@@ -140,7 +140,8 @@ class BottleneckTrainer:
         if settings.freeze_encoder:
             for part in (network.encoder, network.quantiser, self.prior):
                 part.requires_grad_(False)
-        if settings.freeze_encoder or settings.answer_optimiser or settings.answer_learning_rate:
+        changes = (settings.answer_optimiser, settings.answer_learning_rate, settings.answer_weight_decay)
+        if settings.freeze_encoder or any(change is not None for change in changes):
             self.optimiser = make_optimiser(
                 network, self.prior, settings, answers=True, started=self._started
             )
