@@ -141,7 +141,7 @@ async def test_an_image_that_does_not_fit_is_refused_and_costs_nothing(tiny, ima
     [
         ({"sauce": 1}, "setting 'sauce' is unknown; known are"),
         ({"deadline": "soon"}, "duration 'soon'"),
-        ({"server": "10.0.0.7:1"}, "--insecure"),
+        ({"certificate": "a.pem"}, "--certificate and --key belong together"),
     ],
 )
 def test_settings_are_checked_before_anything_is_loaded(settings, message):
