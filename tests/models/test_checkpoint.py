@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from isthmus.models.checkpoint import read_checkpoint, write_tensors
+from isthmus.models.checkpoint import load_start, read_checkpoint, write_tensors
 from isthmus.models.network import SplitNetwork, load_checkpoint, save_checkpoint
 from isthmus.runtime.datasets import ImageSet
 from isthmus.runtime.errors import ArtifactError, InputError
@@ -135,3 +135,24 @@ def test_a_checkpoint_from_before_the_families_is_slim(calibrated: SplitNetwork,
         del contents["config"][name]
     write_tensors(contents, path)
     assert load_checkpoint(path).config == calibrated.config
+
+
+def test_a_checkpoint_gives_another_network_its_first_weights(
+    make_network: Callable[..., SplitNetwork], tmp_path: Path
+) -> None:
+    source, wider = make_network(seed=1), make_network(seed=2, decoder_channels=24)
+    save_checkpoint(source, tmp_path / "checkpoint.pt")
+    names = load_start(wider, tmp_path)
+    assert torch.equal(wider.encoder.project.weight, source.encoder.project.weight)
+    assert "encoder.project.weight" in names
+    assert "exit_head.linear.weight" in names
+    assert "decoder.layers.0.weight" not in names  # of another shape
+    assert set(names) <= {name for name, _ in wider.named_parameters()}
+
+
+def test_a_start_of_which_nothing_fits_is_one_line(
+    make_network: Callable[..., SplitNetwork], tmp_path: Path
+) -> None:
+    write_tensors({"parts": {"encoder": {"other": torch.zeros(1)}}}, tmp_path / "start.pt")
+    with pytest.raises(ArtifactError, match=r"start\.pt: no tensor of it fits this bottleneck"):
+        load_start(make_network(), tmp_path / "start.pt")

@@ -187,3 +187,46 @@ def test_bfloat16_trains_alike(make_network: Callable[..., SplitNetwork], quarte
             result = trainer.step(images, 0.55)
         losses.append(result.terms["features0"])
     assert losses[1] == pytest.approx(losses[0], rel=0.1)
+
+
+def test_an_activation_that_is_not_finite_is_named(
+    make_network: Callable[..., SplitNetwork], batch: torch.Tensor
+) -> None:
+    network = make_network()
+    trainer = _trainer(network)
+    trainer.step(batch, 0.1)
+    # All parameters are finite; what comes out of this convolution is not.
+    network.decoder.layers[0].register_forward_hook(lambda _module, _inputs, output: output * float("inf"))
+    message = r"step 1: loss term 'features0' is (nan|inf); .* activation of 'decoder\.layers\.0'; lower --"
+    with pytest.raises(GateError, match=message):
+        trainer.step(batch, 0.1)
+
+
+def test_a_prior_that_is_not_finite_is_named(
+    make_network: Callable[..., SplitNetwork], batch: torch.Tensor
+) -> None:
+    trainer = _trainer(make_network())
+    with torch.no_grad():
+        trainer.prior.location[3, 0] = float("nan")
+    with pytest.raises(GateError, match=r"loss term 'rate' is nan; .* parameter 'location'"):
+        trainer.step(batch, 0.1)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "adam", "sgd"])
+def test_what_is_not_random_rests_at_first(
+    make_network: Callable[..., SplitNetwork], batch: torch.Tensor, optimiser: str
+) -> None:
+    network = make_network()
+    settings = TrainSettings(
+        epochs=1, start_delay=0.5, start_rate=0.1, optimiser=optimiser, schedule=Schedule(warm_up=0.0)
+    )  # type: ignore[arg-type]
+    trainer = BottleneckTrainer(network, settings, started=["encoder.project.weight"])
+    rested, moved = network.encoder.project.weight, network.encoder.gain
+    before = rested.detach().clone(), moved.detach().clone()
+    trainer.step(batch, 0.1)
+    assert torch.equal(rested, before[0])
+    assert not torch.equal(moved, before[1])
+    trainer.step(batch, 0.6)
+    assert not torch.equal(rested, before[0])
+    rates = {round(group["lr"], 9) for group in trainer.optimiser.param_groups if group["rests"]}
+    assert rates == {round(0.1 * trainer.optimiser.param_groups[0]["lr"], 9)}
