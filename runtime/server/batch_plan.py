@@ -24,8 +24,8 @@ def batch_items(deadlines: Sequence[tuple[float, int]], *, now_s: float, model: 
     if now_s + model.predict_s(total_rows) <= deadlines[0][0]:
         return everything
     best, in_time = everything, _in_time(deadlines, now_s + model.predict_s(total_rows))
-    # The largest batch that keeps the earliest deadline, then the rest: of all splits it delays the rest least
-    # among those that keep every deadline of the first part.
+    # The largest batch that keeps the earliest deadline, then the rest: of the splits that keep the first
+    # part's deadlines it delays the rest least.
     allowed = model.largest(deadlines[0][0] - now_s, total_rows)
     items = rows = 0
     while items < everything and rows + deadlines[items][1] <= allowed:

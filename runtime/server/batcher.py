@@ -12,20 +12,20 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.runtime.bundle import LatentSpec
-from isthmus.runtime.errors import BackendError, BusyError, DrainingError, IsthmusError
+from isthmus.runtime.errors import BackendError, BusyError, DrainingError
 from isthmus.runtime.server.accelerator import HAND_OFF_S, Accelerator
 from isthmus.runtime.server.backend import TailBackend
 from isthmus.runtime.server.batch_plan import answered_s, batch_items
-from isthmus.runtime.server.deadline_queue import DeadlineQueue, Place
+from isthmus.runtime.server.deadline_queue import DeadlineQueue
 from isthmus.runtime.server.latency_model import LatencyModel
 from isthmus.runtime.server.latents import assemble
 from isthmus.runtime.server.load import LoadMeter
+from isthmus.runtime.server.tickets import Computed, Ticket, Work, tell, tell_all
 
 log = logging.getLogger("isthmus.server")
 
@@ -33,39 +33,6 @@ log = logging.getLogger("isthmus.server")
 _BELIEVED_S = 1.0
 # So many batches must have been seen, warm-up included, before a frame is refused by prediction.
 _BELIEVED_AFTER = 8
-
-
-@dataclass(slots=True)
-class Computed:
-    """A frame's result: `outputs_nc` float32 [rows, classes], and when and how long its batch ran."""
-
-    outputs_nc: NDArray[np.float32]
-    started_s: float
-    compute_s: float
-
-
-# None: the deadline passed, or would have, before the batch was done.
-Result = Computed | IsthmusError | None
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """A frame that waits: its latents uint8 [c, H, W], and who is told the result; None: nobody any more."""
-
-    latents: Sequence[NDArray[np.uint8]]
-    done: Callable[[Result], None] | None
-    place: Place[Ticket] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Work:
-    frames: Sequence[Ticket]
-    expired: Sequence[Ticket]
-    rows: int
-    outputs_nc: NDArray[np.float32] | None = None
-    fault: IsthmusError | None = None
-    started_s: float = 0.0
-    compute_s: float = 0.0
 
 
 class Batcher:
@@ -140,7 +107,7 @@ class Batcher:
             expired = self._queue.expire(self._clock())
             held = self._queue.admit(rows)
             waiting = self._queue.held_rows
-        _tell(expired, None)
+        tell_all(expired, None)
         if not held:
             raise BusyError(
                 f"the queue is full: {waiting} of {self._queue.capacity_rows} latents wait; "
@@ -169,7 +136,7 @@ class Batcher:
         rows = len(latents)
         if self._closed or not self._accelerator.claim(self._now_s(rows)):
             return None
-        work = _Work((), (), rows)
+        work = Work((), (), rows)
         try:
             self._run(work, latents)
         finally:
@@ -215,7 +182,7 @@ class Batcher:
             self._closed = True
             waiting = self._queue.take(self._queue.capacity_rows)
         self._accelerator.detach(self)
-        _tell(waiting, DrainingError("the server stopped before the frame was computed"))
+        tell_all(waiting, DrainingError("the server stopped before the frame was computed"))
         while self._running:
             self._idle.clear()
             await self._idle.wait()
@@ -232,7 +199,7 @@ class Batcher:
             return math.inf
         return self.model.predict_s(min(self._queue.held_rows, self.backend.max_batch))
 
-    def take(self) -> _Work:
+    def take(self) -> Work:
         """See `Lane.take`: the next batch, and those whom no batch can answer in time."""
         now_s = self._clock()
         believed = self._believed(now_s)
@@ -248,15 +215,15 @@ class Batcher:
         if rows:
             self._busy_until_s = now_s + self.model.predict_s(rows)
         self._running += 1
-        return _Work(frames, expired, rows)
+        return Work(frames, expired, rows)
 
-    def compute(self, work: _Work) -> float:
+    def compute(self, work: Work) -> float:
         """See `Lane.compute`."""
         if work.rows:
             self._run(work, [latent for frame in work.frames for latent in frame.latents])
         return work.compute_s
 
-    def _run(self, work: _Work, latents: Sequence[NDArray[np.uint8]]) -> None:
+    def _run(self, work: Work, latents: Sequence[NDArray[np.uint8]]) -> None:
         work.started_s = started_s = self._clock()
         try:
             work.outputs_nc = self.backend.run(assemble(latents, self._spec))
@@ -272,27 +239,27 @@ class Batcher:
             self._measured_s = ended_s
         self._busy_until_s = -math.inf
 
-    def deliver(self, work: _Work) -> None:
+    def deliver(self, work: Work) -> None:
         """See `Lane.deliver`."""
         self._running -= 1
         if not self._running:
             self._idle.set()
-        _tell(work.expired, None)
+        tell_all(work.expired, None)
         if work.outputs_nc is not None:
             self._load.add(work.started_s, work.started_s + work.compute_s)
             self._on_batch(work.rows, work.compute_s)
             self._hand_out(work, work.outputs_nc)
         elif work.fault is not None:
             log.error("a batch of %d frames failed: %s", len(work.frames), work.fault)
-            _tell(work.frames, work.fault)
+            tell_all(work.frames, work.fault)
 
-    def _hand_out(self, work: _Work, outputs_nc: NDArray[np.float32]) -> None:
+    def _hand_out(self, work: Work, outputs_nc: NDArray[np.float32]) -> None:
         row = 0
         for frame in work.frames:
             rows = len(frame.latents)
             if frame.done is not None:
                 result = Computed(outputs_nc[row : row + rows], work.started_s, work.compute_s)
-                _tell_one(frame, result)
+                tell(frame, result)
             row += rows
 
     def _believed(self, now_s: float) -> bool:
@@ -316,17 +283,3 @@ class Batcher:
         # Behind everybody is soon computed; who is really before it, only when that would be too late.
         latest_s = end_s(self._queue.held_rows)
         return latest_s if latest_s <= deadline_s else end_s(self._queue.rows_before(deadline_s))
-
-
-def _tell(frames: Sequence[Ticket], result: IsthmusError | None) -> None:
-    for frame in frames:
-        _tell_one(frame, result)
-
-
-def _tell_one(frame: Ticket, result: Result) -> None:
-    if frame.done is None:
-        return
-    try:
-        frame.done(result)
-    except Exception:  # our bug; the other frames of the batch are answered all the same
-        log.exception("an answer")

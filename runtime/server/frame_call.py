@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.runtime.errors import BackendError, BusyError, DrainingError, IsthmusError
-from isthmus.runtime.server.batcher import Computed, Result, Ticket
 from isthmus.runtime.server.records import FrameRecord
+from isthmus.runtime.server.tickets import Computed, Result, Ticket
 from isthmus.runtime.wire import Answer, AnswerOutcome, FrameRequest
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """How long a batch of n latents takes: a·n + b seconds, fitted while serving.
 
 Pure: durations are arguments. Recursive least squares in information form with exponential forgetting
-(Ljung, System Identification, §11) over errors relative to the prediction, so that a batch of one counts as much as
-one of thirty-two. A duration far from its prediction counts as one less far: a stall of the machine moves
-little, a lasting change is learned all the same.
+(Ljung, System Identification, §11) over errors relative to the prediction, so that a batch of one counts as
+much as one of thirty-two. A duration far from its prediction counts as one less far: a stall of the machine
+moves little, a lasting change is learned all the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _FORGET = 0.97
 # A duration counts as at most so many times longer or shorter than predicted, once a few were seen.
 _FURTHEST = 2.0
 _TRUSTED_AFTER = 8
-# What batches of one size cannot tell, slope or base, stays as it was by this pull; relative to what is known.
+# What batches of one size cannot tell, slope or base, stays as it was by this pull, a share of what they do.
 _PULL = 1e-3
 _SHORTEST_S = 1e-7
 _LONGEST_S = 1e6

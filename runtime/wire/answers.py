@@ -37,8 +37,9 @@ class Answer:
 
     Attributes:
         frame_id: The request's id.
-        outcome: "ok", the outputs are there; "expired", its deadline passed before it was computed; "busy",
-            the queue was full or the server drains, another attempt may succeed; "failed", it will not.
+        outcome: "ok", the outputs are there; "expired", its deadline passed, or would have, before it was
+            computed; "busy", the queue was full or the server drains, another attempt may succeed; "failed",
+            it will not.
         outputs_nc: float32 [n, classes]; [0, 0] unless the outcome is "ok".
         queue_s: Seconds from the frame's arrival to the start of its batch, decoding included.
         compute_s: Seconds its batch took in the tail.

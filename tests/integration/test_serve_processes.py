@@ -130,7 +130,7 @@ def test_a_stop_answers_every_accepted_frame_of_every_worker(serve, tiny_bundle)
     server = serve(tiny_bundle, "--processes", 2)
     answered, ended = [], []
 
-    def stream():
+    def stream(first):
         # A connection of its own, or all streams would go to one process.
         options = (*channel_options(), ("grpc.use_local_subchannel_pool", 1))
         with grpc.insecure_channel(f"127.0.0.1:{server.ready['port']}", options=options) as channel:
@@ -139,15 +139,15 @@ def test_a_stop_answers_every_accepted_frame_of_every_worker(serve, tiny_bundle)
                 for message in call:
                     assert parse_stream_answer(message).outcome == "ok"
                     answered.append(1)
-                    enough.set()
+                    first.set()
             except grpc.RpcError:
                 ended.append((call.code(), call.details()))
 
-    enough = threading.Event()
-    threads = [threading.Thread(target=stream) for _ in range(6)]
+    firsts = [threading.Event() for _ in range(6)]
+    threads = [threading.Thread(target=stream, args=(first,)) for first in firsts]
     for thread in threads:
         thread.start()
-    assert enough.wait(PATIENCE_S)
+    assert all(first.wait(PATIENCE_S) for first in firsts)
     stopped = server.stop()
     for thread in threads:
         thread.join(PATIENCE_S)

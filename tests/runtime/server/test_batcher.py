@@ -6,7 +6,8 @@ import pytest
 from isthmus.runtime.bundle import LatentSpec
 from isthmus.runtime.errors import BackendError, BusyError, DrainingError
 from isthmus.runtime.server.accelerator import Accelerator
-from isthmus.runtime.server.batcher import Batcher, Ticket
+from isthmus.runtime.server.batcher import Batcher
+from isthmus.runtime.server.tickets import Ticket
 
 SPEC = LatentSpec(channels=2, height=1, width=1, zero_points=(0, 7))
 
