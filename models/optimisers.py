@@ -61,4 +61,6 @@ def make_optimiser(
 
 
 def _is_decayed(name: str, value: torch.Tensor) -> bool:
-    return name.endswith("weight") and value.ndim > 1
+    # The affine of a norm may be a matrix: a row per width.
+    norm = name.split(".")[-2:-1] and name.split(".")[-2].startswith("norm")
+    return name.endswith("weight") and value.ndim > 1 and not norm

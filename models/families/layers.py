@@ -67,13 +67,16 @@ class SlimDepthwise2d(nn.Module):
 
     def forward(self, x_nchw: Tensor, width_index: int) -> Tensor:
         """Convolve with the weight of `width_index`."""
-        return F.conv2d(
+        # The same values; but a CPU takes many times as long for the gradient of a strided one.
+        step = self.stride if self.training and x_nchw.device.type == "cpu" else 1
+        full: Tensor = F.conv2d(
             x_nchw,
             self.sliced(width_index),
-            stride=self.stride,
+            stride=self.stride // step,
             padding=self.kernel_size // 2,
             groups=self.channels[width_index],
         )
+        return full if step == 1 else full[:, :, ::step, ::step].contiguous(memory_format=torch.channels_last)
 
     def materialise(self, width_index: int, gain: Tensor, bias: Tensor) -> nn.Conv2d:
         """Return a plain convolution that also multiplies by `gain` [channels] and adds `bias` [channels]."""
@@ -88,7 +91,7 @@ class SlimDepthwise2d(nn.Module):
 
 
 class SlimBatchNorm2d(Calibrated):
-    """BatchNorm with a shared affine and one set of statistics per width.
+    """BatchNorm with one set of statistics per width, and one affine for all or, `private`, per width.
 
     Training uses the batch's statistics and remembers nothing. Evaluation uses what `calibration` measured.
     """
@@ -96,12 +99,13 @@ class SlimBatchNorm2d(Calibrated):
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, channels: Sequence[int], eps: float = 1e-5) -> None:
-        """Take the channels per width index."""
+    def __init__(self, channels: Sequence[int], eps: float = 1e-5, *, private: bool = False) -> None:
+        """Take the channels per width index, and whether each width has an affine of its own."""
         super().__init__(len(channels), "BatchNorm statistics")
-        self.channels, self.eps = tuple(channels), eps
+        self.channels, self.eps, self.private = tuple(channels), eps, private
         full = max(self.channels)
-        self.weight, self.bias = nn.Parameter(torch.ones(full)), nn.Parameter(torch.zeros(full))
+        shape = (len(self.channels), full) if private else (full,)
+        self.weight, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
         self.register_buffer("mean", torch.zeros(len(self.channels), full))
         self.register_buffer("variance", torch.ones(len(self.channels), full))
 
@@ -111,14 +115,20 @@ class SlimBatchNorm2d(Calibrated):
         Raises:
             GateError: If `width_index` was never calibrated.
         """
-        count = self.channels[width_index]
-        weight, bias = self.weight[:count], self.bias[:count]
+        weight, bias = self.affine(width_index)
         if self.calibrating:
             self._accumulate(x_nchw, width_index)
         if self.training or self.calibrating:
             return F.batch_norm(x_nchw, None, None, weight, bias, training=True, eps=self.eps)
         mean, variance = self.statistics(width_index)
         return F.batch_norm(x_nchw, mean, variance, weight, bias, eps=self.eps)
+
+    def affine(self, width_index: int) -> tuple[Tensor, Tensor]:
+        """Return weight and bias [channels] of `width_index`."""
+        count = self.channels[width_index]
+        if self.private:
+            return self.weight[width_index, :count], self.bias[width_index, :count]
+        return self.weight[:count], self.bias[:count]
 
     def statistics(self, width_index: int) -> tuple[Tensor, Tensor]:
         """Return the calibrated mean and variance [channels] of `width_index`.
@@ -137,8 +147,9 @@ class SlimBatchNorm2d(Calibrated):
             GateError: If that width was never calibrated.
         """
         mean, variance = (value.double() for value in self.statistics(width_index))
-        gain = self.weight[: mean.numel()].detach().double() / (variance + self.eps).sqrt()
-        return gain, self.bias[: mean.numel()].detach().double() - mean * gain
+        weight, bias = (value.detach().double() for value in self.affine(width_index))
+        gain = weight / (variance + self.eps).sqrt()
+        return gain, bias - mean * gain
 
     @torch.no_grad()
     def _accumulate(self, x_nchw: Tensor, width_index: int) -> None:

@@ -10,15 +10,38 @@ from torch import Tensor, nn
 class PlainResidual(nn.Module):
     """Two 3×3 convolutions around a shortcut, without normalisation; also a materialised `SlimResidual`."""
 
-    def __init__(self, conv1: nn.Conv2d, conv2: nn.Conv2d, *, rectified: bool) -> None:
-        """Take the convolutions; `rectified` adds a ReLU after the sum."""
+    def __init__(
+        self, conv1: nn.Conv2d, conv2: nn.Conv2d, *, rectified: bool, shortcut: nn.Module | None = None
+    ) -> None:
+        """Take the convolutions; `rectified` adds a ReLU after the sum; without `shortcut` the input is it."""
         super().__init__()
-        self.conv1, self.conv2, self.rectified = conv1, conv2, rectified
+        self.conv1, self.conv2, self.rectified, self.shortcut = conv1, conv2, rectified, shortcut
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return the block's output, same shape."""
-        total: Tensor = x_nchw + self.conv2(self.conv1(x_nchw).relu())
+        """Return the block's output."""
+        kept = x_nchw if self.shortcut is None else self.shortcut(x_nchw)
+        total: Tensor = kept + self.conv2(self.conv1(x_nchw).relu())
         return total.relu() if self.rectified else total
+
+
+class PaddedShortcut(nn.Module):
+    """Every so many pixels, and channels of zeros behind the others; no parameters."""
+
+    def __init__(self, stride: int, missing: int) -> None:
+        """Take the stride and how many channels are added."""
+        super().__init__()
+        self.stride, self.missing = stride, missing
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return [n, c + missing, h/stride, w/stride]."""
+        return padded(x_nchw, self.stride, self.missing)
+
+
+def padded(x_nchw: Tensor, stride: int, missing: int) -> Tensor:
+    """Return every `stride`-th pixel of features, with `missing` channels of zeros behind them."""
+    if stride > 1:
+        x_nchw = x_nchw[:, :, ::stride, ::stride]
+    return F.pad(x_nchw, (0, 0, 0, 0, 0, missing)) if missing else x_nchw
 
 
 class Shortcut(nn.Sequential):

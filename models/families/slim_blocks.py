@@ -5,39 +5,97 @@ Every module takes (features, width index) and leaves as plain convolutions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.models.families.layers import SlimBatchNorm2d, SlimConv2d, SlimDepthwise2d
-from isthmus.models.families.plain import PlainResidual, Shortcut
+from isthmus.models.families.plain import PaddedShortcut, PlainResidual, Shortcut, padded
+
+
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
+
+
+class SlimConvNorm(nn.Module):
+    """A slimmable convolution, its norm and, if any, an activation."""
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: Sequence[int],
+        kernel: int,
+        stride: int = 1,
+        padding: int | None = None,
+        *,
+        activation: str = "linear",
+        private: bool = False,
+    ) -> None:
+        """Take what the convolution takes; `activation` is a key of `ACTIVATIONS`, any other word is none."""
+        super().__init__()
+        self.conv = SlimConv2d(in_channels, channels, kernel, stride, padding)
+        self.norm = SlimBatchNorm2d(channels, private=private)
+        self.activation = activation
+
+    def forward(self, x_nchw: Tensor, width_index: int) -> Tensor:
+        """Return [n, channels, h/stride, w/stride]."""
+        return activated(self.norm(self.conv(x_nchw, width_index), width_index), self.activation)
+
+    def materialise(self, width_index: int) -> list[nn.Module]:
+        """Return the layers at one width as plain ones."""
+        plain: list[nn.Module] = [self.conv.materialise(width_index, *self.norm.folded(width_index))]
+        return plain + [ACTIVATIONS[self.activation]()] * (self.activation in ACTIVATIONS)
 
 
 class SlimResidual(nn.Module):
-    """Two slimmable 3×3 convolutions around a shortcut."""
+    """Two slimmable 3×3 convolutions around a shortcut.
 
-    def __init__(self, channels: Sequence[int]) -> None:
-        """Take the channels per width index."""
+    Where stride or channels change, the shortcut is a 1×1 convolution (`projected`), or it takes every so many
+    pixels and the new channels are zeros, behind the others so that a narrower width keeps the same ones.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: Sequence[int],
+        stride: int = 1,
+        *,
+        projected: bool = False,
+        private: bool = False,
+    ) -> None:
+        """Take the channels per width index and the stride of the first convolution."""
         super().__init__()
-        self.conv1, self.norm1 = SlimConv2d(channels, channels, 3), SlimBatchNorm2d(channels)
-        self.conv2, self.norm2 = SlimConv2d(channels, channels, 3), SlimBatchNorm2d(channels)
+        self.stride = stride
+        self.conv1 = SlimConv2d(in_channels, channels, 3, stride)
+        self.norm1 = SlimBatchNorm2d(channels, private=private)
+        self.conv2, self.norm2 = SlimConv2d(channels, channels, 3), SlimBatchNorm2d(channels, private=private)
         # A block starts as the identity (BigNAS): every width begins as the same shallow network.
         nn.init.zeros_(self.norm2.weight)
+        self.missing = tuple(out - have for have, out in zip(in_channels, channels, strict=True))
+        self.shortcut = (
+            SlimConvNorm(in_channels, channels, 1, stride, private=private) if projected else None
+        )
 
     def forward(self, x_nchw: Tensor, width_index: int) -> Tensor:
-        """Return the block's output, same shape."""
+        """Return the block's output."""
         hidden = self.norm1(self.conv1(x_nchw, width_index), width_index).relu()
-        total: Tensor = x_nchw + self.norm2(self.conv2(hidden, width_index), width_index)
-        return total.relu()
+        total: Tensor = self.norm2(self.conv2(hidden, width_index), width_index)
+        if self.shortcut is not None:
+            kept: Tensor = self.shortcut(x_nchw, width_index)
+        else:
+            kept = padded(x_nchw, self.stride, self.missing[width_index])
+        return (kept + total).relu()
 
     def materialise(self, width_index: int) -> list[nn.Module]:
         """Return the block at one width as plain convolutions."""
+        shortcut = None if self.shortcut is None else self.shortcut.materialise(width_index)[0]
         return [
             PlainResidual(
                 self.conv1.materialise(width_index, *self.norm1.folded(width_index)),
                 self.conv2.materialise(width_index, *self.norm2.folded(width_index)),
                 rectified=True,
+                shortcut=shortcut or _plain_shortcut(self.stride, self.missing[width_index]),
             )
         ]
 
@@ -51,25 +109,28 @@ class SlimInverted(nn.Module):
     def __init__(
         self,
         in_channels: Sequence[int],
+        hidden: Sequence[int],
         channels: Sequence[int],
         kernel: int,
-        expansion: int,
         stride: int = 1,
+        *,
+        activation: str = "relu",
+        private: bool = False,
     ) -> None:
-        """Take channels per width index, the depthwise kernel, and how much wider its channels are."""
+        """Take channels per width index: in, inside and out; the depthwise kernel and its stride."""
         super().__init__()
-        hidden = tuple(expansion * count for count in in_channels)
-        self.shortcut = stride == 1 and tuple(in_channels) == tuple(channels)
-        self.conv1, self.norm1 = SlimConv2d(in_channels, hidden, 1), SlimBatchNorm2d(hidden)
-        self.conv2, self.norm2 = SlimDepthwise2d(hidden, kernel, stride), SlimBatchNorm2d(hidden)
-        self.conv3, self.norm3 = SlimConv2d(hidden, channels, 1), SlimBatchNorm2d(channels)
+        self.shortcut, self.activation = stride == 1 and tuple(in_channels) == tuple(channels), activation
+        self.conv1, self.norm1 = SlimConv2d(in_channels, hidden, 1), SlimBatchNorm2d(hidden, private=private)
+        self.conv2 = SlimDepthwise2d(hidden, kernel, stride)
+        self.norm2 = SlimBatchNorm2d(hidden, private=private)
+        self.conv3, self.norm3 = SlimConv2d(hidden, channels, 1), SlimBatchNorm2d(channels, private=private)
         if self.shortcut:
             nn.init.zeros_(self.norm3.weight)
 
     def forward(self, x_nchw: Tensor, width_index: int) -> Tensor:
         """Return [n, channels, h/stride, w/stride]."""
-        hidden = self.norm1(self.conv1(x_nchw, width_index), width_index).relu()
-        hidden = self.norm2(self.conv2(hidden, width_index), width_index).relu()
+        hidden = activated(self.norm1(self.conv1(x_nchw, width_index), width_index), self.activation)
+        hidden = activated(self.norm2(self.conv2(hidden, width_index), width_index), self.activation)
         output: Tensor = self.norm3(self.conv3(hidden, width_index), width_index)
         return x_nchw + output if self.shortcut else output
 
@@ -77,9 +138,21 @@ class SlimInverted(nn.Module):
         """Return the block at one width as plain convolutions."""
         layers: list[nn.Module] = []
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)):
-            layers += [conv.materialise(width_index, *norm.folded(width_index)), nn.ReLU()]
+            layers += [conv.materialise(width_index, *norm.folded(width_index)), ACTIVATIONS[self.activation]()]
         del layers[-1]
         return [Shortcut(*layers)] if self.shortcut else layers
+
+
+def activated(x_nchw: Tensor, activation: str) -> Tensor:
+    """Return what the `activation` of this name makes of features; of an unknown one, themselves."""
+    if activation == "relu":
+        return x_nchw.relu()
+    # One kernel backwards, where a clamp has four.
+    return F.hardtanh(x_nchw, 0.0, 6.0) if activation == "relu6" else x_nchw
+
+
+def _plain_shortcut(stride: int, missing: int) -> nn.Module | None:
+    return None if stride == 1 and not missing else PaddedShortcut(stride, missing)
 
 
 class SlimStage(nn.Module):

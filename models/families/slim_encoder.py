@@ -91,9 +91,10 @@ def _stage(
 ) -> SlimStage | SlimInvertedStage:
     kernel, expansion = structure.kernel, structure.expansion
     if structure.block == "residual":
-        residuals = [SlimResidual(channels) for _ in range(blocks)]
+        residuals = [SlimResidual(channels, channels) for _ in range(blocks)]
         return SlimStage(in_channels, channels, residuals, structure.stem_kernel if first else 3, stride)
-    inverted = [SlimInverted(channels, channels, kernel, expansion) for _ in range(blocks)]
+    wide, hidden = (tuple(expansion * count for count in counts) for counts in (channels, in_channels))
+    inverted = [SlimInverted(channels, wide, channels, kernel) for _ in range(blocks)]
     if first:  # three colours are too few to be convolved one by one
         return SlimStage(in_channels, channels, inverted, structure.stem_kernel, stride)
-    return SlimInvertedStage([SlimInverted(in_channels, channels, kernel, expansion, stride), *inverted])
+    return SlimInvertedStage([SlimInverted(in_channels, hidden, channels, kernel, stride), *inverted])
