@@ -19,32 +19,37 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from isthmus.models.folding import folded
 from isthmus.models.settings import TrainSettings
 from isthmus.models.split_network import SplitNetwork
 from isthmus.runtime.errors import GateError, InputError
 
-_BATCH = 128
+# Images at a time: as many pixels as the caches like, not so few that mixed images always meet the same others.
+_PIXELS, _FEWEST, _MOST = 1 << 20, 32, 128
 _FACTS = "views.json"
 
 
 class AugmentedViews:
     """View v of image i is row v · images + i of every file."""
 
-    def __init__(self, folder: Path, images: int, arrays: Sequence[NDArray[Any]]) -> None:
-        """Take the open arrays: pixels first, then the teacher's targets in their order."""
-        self.folder, self._images, self._arrays = folder, images, arrays
+    def __init__(
+        self, images: int, pixels: NDArray[np.uint8], targets: Sequence[NDArray[Any] | None]
+    ) -> None:
+        """Take the number of images and the open arrays; None for a target that no loss looks at."""
+        self._images, self._pixels, self._targets = images, pixels, targets
 
     def pixels(self, view: int, chosen: Tensor) -> Tensor:
         """Return uint8 images [n, h, w, c] of `view`, augmented, at the indices `chosen`."""
-        return torch.from_numpy(self._arrays[0][view * self._images + chosen.numpy()])
+        return torch.from_numpy(self._pixels[view * self._images + chosen.numpy()])
 
     def recall(self, view: int, chosen: Tensor, device: torch.device) -> Callable[[int], list[Tensor]]:
         """Return a function that gives the teacher's first so many targets for these images."""
         rows = view * self._images + chosen.numpy()
 
         def targets(wanted: int) -> list[Tensor]:
-            parts = [torch.from_numpy(array[rows]) for array in self._arrays[1 : 1 + wanted]]
-            return [part.to(device, non_blocking=True) for part in parts]
+            parts = [None if array is None else array[rows] for array in self._targets[:wanted]]
+            tensors = [torch.empty(0) if part is None else torch.from_numpy(part) for part in parts]
+            return [tensor.to(device, non_blocking=True) for tensor in tensors]
 
         return targets
 
@@ -71,7 +76,8 @@ def open_views(
         GateError: If the teacher's features are out of the range of half precision.
     """
     images = len(pixels_nhwc)
-    shapes = _shapes(network, pixels_nhwc, images * settings.views)
+    teacher = _Teacher(network, settings)
+    shapes = teacher.shapes(pixels_nhwc, images * settings.views)
     facts = {
         "teacher": network.config.teacher_digest,
         "cut": network.config.cut,
@@ -80,18 +86,52 @@ def open_views(
         "views": settings.views,
         "seed": settings.seed,
         "precision": settings.precision,
+        "kept": teacher.kept,
         "shapes": [[str(np.dtype(kind)), list(shape)] for kind, shape in shapes],
     }
-    files = [folder / f"{index}.npy" for index in range(len(shapes))]
+    files = [folder / f"{name}.npy" for name in ("pixels", *teacher.kept)]
     if _facts(folder) != facts:
         _make_room(folder, shapes)
         arrays = [
             np.lib.format.open_memmap(file, "w+", dtype=kind, shape=shape)
             for file, (kind, shape) in zip(files, shapes, strict=True)
         ]
-        _fill(arrays, network, pixels_nhwc, settings, progress)
+        _fill(arrays, teacher, pixels_nhwc, settings, progress)
         (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
-    return AugmentedViews(folder, images, [np.load(file, mmap_mode="r") for file in files])
+    pixels, *opened = (np.load(file, mmap_mode="r") for file in files)
+    by_index = dict(zip(teacher.kept, opened, strict=True))
+    return AugmentedViews(images, pixels, [by_index.get(index) for index in range(len(teacher.segments))])
+
+
+class _Teacher:
+    """The teacher as it runs fastest, and which of its answers are kept: those that a loss looks at."""
+
+    def __init__(self, network: SplitNetwork, settings: TrainSettings) -> None:
+        self._network, self._settings = network, settings
+        self._device = next(network.parameters()).device
+        dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
+        self.segments = folded([network.teacher_head, *network.teacher_tail], dtype)
+        last, weights = len(self.segments) - 1, settings.level_weights
+        level = [weights[min(index, len(weights) - 1)] for index in range(last)]
+        self.kept = [*(index for index in range(last) if level[index]), last]
+
+    @torch.no_grad()
+    def __call__(self, batch_nhwc: Tensor) -> list[Tensor]:
+        """Return the targets that are kept for uint8 images, on the CPU."""
+        x_nchw = self._network.normalise(batch_nhwc.to(self._device))
+        targets = [x_nchw.contiguous(memory_format=torch.channels_last)]
+        enabled = self._settings.precision == "bfloat16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=enabled):
+            for segment in self.segments:
+                targets.append(segment(targets[-1]))
+        return [targets[1 + index].float().cpu() for index in self.kept]
+
+    def shapes(self, pixels_nhwc: Tensor, rows: int) -> list[tuple[Any, tuple[int, ...]]]:
+        """Return type and shape of every file: pixels, features in half precision, logits in single."""
+        targets = self(pixels_nhwc[:1])
+        kinds = [np.float16] * (len(targets) - 1) + [np.float32]
+        shapes = [(kind, (rows, *target.shape[1:])) for kind, target in zip(kinds, targets, strict=True)]
+        return [(np.uint8, (rows, *pixels_nhwc.shape[1:])), *shapes]
 
 
 def _facts(folder: Path) -> object:
@@ -100,16 +140,6 @@ def _facts(folder: Path) -> object:
         return json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-@torch.no_grad()
-def _shapes(network: SplitNetwork, pixels_nhwc: Tensor, rows: int) -> list[tuple[Any, tuple[int, ...]]]:
-    """Return type and shape of every file: pixels, features in half precision, logits in single."""
-    device = next(network.parameters()).device
-    targets = _targets(network, pixels_nhwc[:1].to(device))
-    kinds = [np.float16] * (len(targets) - 1) + [np.float32]
-    shapes = [(kind, (rows, *target.shape[1:])) for kind, target in zip(kinds, targets, strict=True)]
-    return [(np.uint8, (rows, *pixels_nhwc.shape[1:])), *shapes]
 
 
 def _make_room(folder: Path, shapes: Sequence[tuple[Any, tuple[int, ...]]]) -> None:
@@ -127,47 +157,36 @@ def _make_room(folder: Path, shapes: Sequence[tuple[Any, tuple[int, ...]]]) -> N
         )
 
 
-@torch.no_grad()
 def _fill(
     arrays: Sequence[NDArray[Any]],
-    network: SplitNetwork,
+    teacher: _Teacher,
     pixels_nhwc: Tensor,
     settings: TrainSettings,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    device = next(network.parameters()).device
     images, rows = len(pixels_nhwc), len(arrays[0])
     generator = torch.Generator().manual_seed(settings.seed)
-    enabled = settings.precision == "bfloat16"
     # Shuffled within each view: images that are mixed are neighbours, and sets are often sorted by class.
     order = torch.cat([torch.randperm(images, generator=generator) for _ in range(settings.views)])
-    for start in range(0, rows, _BATCH):
-        places = torch.arange(start, min(rows, start + _BATCH))
+    size = max(_FEWEST, min(_MOST, _PIXELS // math.prod(pixels_nhwc.shape[1:3])))
+    for start in range(0, rows, size):
+        places = torch.arange(start, min(rows, start + size))
         chosen = order[places]
         batch_nhwc = settings.augmentation(pixels_nhwc[chosen], generator)
         if settings.mixing.active:
             batch_nhwc, _, _ = settings.mixing(batch_nhwc, generator)
         part = (places // images * images + chosen).numpy()
         arrays[0][part] = batch_nhwc.numpy()
-        with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
-            targets = _targets(network, batch_nhwc.to(device))
-        for array, target in zip(arrays[1:], targets, strict=True):
-            values = target.float().cpu().numpy().astype(array.dtype)
-            array[part] = values
+        for array, target in zip(arrays[1:], teacher(batch_nhwc), strict=True):
+            with np.errstate(over="ignore"):  # what is too large is told below
+                values = target.numpy().astype(array.dtype)
             if not np.isfinite(values).all():
                 raise GateError(
                     "views: the network's features are too large for half precision; give 0 views"
                 )
+            array[part] = values
         if progress is not None:
-            progress(min(rows, start + _BATCH), rows)
+            progress(min(rows, start + size), rows)
     for array in arrays:
         assert isinstance(array, np.memmap)
         array.flush()
-
-
-def _targets(network: SplitNetwork, batch_nhwc: Tensor) -> list[Tensor]:
-    x_nchw = network.normalise(batch_nhwc).contiguous(memory_format=torch.channels_last)
-    targets = [network.teacher_head(x_nchw)]
-    for segment in network.teacher_tail:
-        targets.append(segment(targets[-1]))
-    return targets

@@ -230,4 +230,7 @@ def _pair(values: list[float]) -> tuple[float, float]:
 
 
 def _tupled(structure: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in structure.items()}
+    def tupled(value: Any) -> Any:
+        return tuple(tupled(item) for item in value) if isinstance(value, list) else value
+
+    return {name: tupled(value) for name, value in structure.items()}

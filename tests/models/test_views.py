@@ -41,6 +41,19 @@ def test_the_teacher_said_what_it_is_remembered_by(
             torch.testing.assert_close(found.float(), x_nchw, rtol=2e-3, atol=2e-3)
 
 
+def test_what_no_loss_looks_at_is_not_kept(make_network: Make, quarters: ImageSet, tmp_path: Path) -> None:
+    network, pixels = make_network(), torch.from_numpy(quarters.images)
+    settings = TrainSettings(epochs=1, views=1, level_weights=(1.0, 0.0))
+    views = open_views(tmp_path / "views", network, pixels, settings)
+    targets = views.recall(0, torch.tensor([0, 1]), torch.device("cpu"))(3)
+    assert [len(target) for target in targets] == [2, 0, 2]
+    assert sorted(file.name for file in (tmp_path / "views").glob("*.npy")) == [
+        "0.npy",
+        "2.npy",
+        "pixels.npy",
+    ]
+
+
 def test_unmixed_views_are_of_their_own_images(
     make_network: Make, quarters: ImageSet, tmp_path: Path
 ) -> None:
