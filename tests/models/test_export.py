@@ -14,7 +14,17 @@ from isthmus.models.design import BottleneckSize, design
 from isthmus.models.export import default_name, export_bundle
 from isthmus.models.network import SplitNetwork
 from isthmus.models.staging import staged_directory
-from isthmus.runtime.bundle import EXIT, LOCAL, TAIL, Bundle, OperatingPoint, head_name, load_bundle
+from isthmus.runtime.bundle import (
+    EXIT,
+    LOCAL,
+    TAIL,
+    TAIL_ATEN,
+    Bundle,
+    OperatingPoint,
+    head_name,
+    load_bundle,
+)
+from isthmus.runtime.bundle.aten_graph import build
 from isthmus.runtime.bundle.networks import open_networks, with_absent
 from isthmus.runtime.codecs import FrequencyTables, encode_payload
 from isthmus.runtime.datasets import ImageSet, hold_out, load_dataset
@@ -297,3 +307,16 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="choose another --out"):
         _fill(tmp_path / "file" / "bundle", "x")
+
+
+def test_a_torch_tail_answers_as_the_onnx_one_does(
+    network: SplitNetwork, train_images: ImageSet, tmp_path: Path
+) -> None:
+    bundle = export_bundle(network, tmp_path / "bundle", train=train_images, torch_tail=True)
+    built = build(bundle.read(TAIL_ATEN), where=TAIL_ATEN, device="cpu")
+    networks = open_networks(bundle.manifest, bundle.manifest.files, bundle.read)
+    latents = networks.heads[-1].run(train_images.images[:5])
+    with torch.no_grad():
+        found = built(torch.from_numpy(latents)).numpy()
+    np.testing.assert_allclose(found, networks.tail.run(latents), rtol=1e-3, atol=1e-4)
+    assert np.ptp(found, axis=0).max() > 1e-3
