@@ -56,6 +56,9 @@ class Objective:
         dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
         self._teacher_segments = folded([network.teacher_head, *network.teacher_tail], dtype)
         self._tail = list(network.tail) if config.tail_tuned else self._teacher_segments[1:]
+        if settings.compiled:  # in place: names and states of the modules stay as they are
+            for module in (network.encoder, network.decoder, *self._teacher_segments, *network.tail):
+                module.compile()
 
     def __call__(
         self,

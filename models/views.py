@@ -24,7 +24,7 @@ from isthmus.models.settings import TrainSettings
 from isthmus.models.split_network import SplitNetwork
 from isthmus.runtime.errors import GateError, InputError
 
-# Images at a time: as many pixels as the caches like, not so few that mixed images always meet the same others.
+# Images at a time: as many pixels as the caches like, enough images to be mixed with each other.
 _PIXELS, _FEWEST, _MOST = 1 << 20, 32, 128
 _FACTS = "views.json"
 

@@ -124,3 +124,16 @@ def _targets(network: SplitNetwork, wanted: int) -> list[torch.Tensor]:
     for segment in [network.teacher_head, *network.teacher_tail][:wanted]:
         targets.append(segment(targets[-1]))
     return targets[1:]
+
+
+def test_compilation_reaches_every_part_and_changes_no_name(
+    make_network: Callable[..., SplitNetwork], batch: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    network = make_network(tail_tuned=True)
+    names = list(network.state_dict())
+    trainer = _trainer(network, compiled=True)
+    assert {id(network.encoder), id(network.decoder), id(network.tail[0])} <= {id(part) for part in compiled}
+    trainer.step(batch, 0.9)
+    assert list(network.state_dict()) == names
