@@ -53,6 +53,8 @@ def command(
     """
     from isthmus.cli._host import read_host, read_versions
 
+    if name.startswith("-"):  # flags are left to the benchmark, so this one was not refused
+        raise typer.BadParameter(f"No such option: {name}")
     folder = benchmark_folder()
     name = name.replace("-", "_")
     run = load_benchmark(folder, name)
