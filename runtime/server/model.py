@@ -27,7 +27,7 @@ from isthmus.runtime.wire import Answer, FrameRequest
 VERSION = "1"
 
 # However quick decoding seems, more than this is not decoded on the event loop.
-_LARGEST_QUICK_BYTES = 64 << 10
+_LARGEST_QUICK_BYTES = 256 << 10
 # Of the newest duration in the average.
 _DECODE_SHARE = 0.1
 
@@ -63,7 +63,7 @@ class ServedModel:
         self.clock = workers.clock
         self._tables = tables
         self._full_chw = (self.latent.channels, self.latent.height, self.latent.width)
-        self._decode_s = 0.0  # of one payload, an exponential average
+        self._decode_s_per_byte = 0.0  # of payloads, an exponential average
         self._in_flight = 0
         self._retiring: asyncio.Event | None = None
         self.batcher = Batcher(
@@ -180,8 +180,8 @@ class ServedModel:
 
     def decodes_quickly(self, frame: FrameRequest) -> bool:
         """Say whether decoding `frame` is expected to take less than handing it to another thread."""
-        small = sum(map(len, frame.payloads)) <= _LARGEST_QUICK_BYTES
-        return small and self._decode_s * frame.rows <= HAND_OFF_S
+        size = sum(map(len, frame.payloads))
+        return size <= _LARGEST_QUICK_BYTES and self._decode_s_per_byte * size <= HAND_OFF_S
 
     def decode(self, payloads: Sequence[bytes]) -> list[NDArray[np.uint8]]:
         """Return the latents uint8 [c, H, W] of `payloads`; from any thread.
@@ -204,8 +204,8 @@ class ServedModel:
             except PayloadError as error:
                 raise PayloadError(f"item {index}: {error}") from None
             latents.append(decoded.latent_chw)
-        each_s = (time.thread_time() - started_s) / len(payloads)
-        self._decode_s += _DECODE_SHARE * (each_s - self._decode_s)
+        s_per_byte = (time.thread_time() - started_s) / sum(map(len, payloads))
+        self._decode_s_per_byte += _DECODE_SHARE * (s_per_byte - self._decode_s_per_byte)
         return latents
 
     def ended(self) -> None:
