@@ -112,6 +112,7 @@ def load_test_images(bundle: Bundle, spec: str, *, limit: int | None = None) -> 
     wanted = bundle.manifest.input
     size = (wanted.height, wanted.width) if spec.startswith("folder:") else None
     images = load_dataset(spec, split="test", size=size, limit=limit)
+    images = images.with_classes(bundle.manifest.labels)
     images.check_fits((wanted.height, wanted.width, wanted.channels), bundle.manifest.labels)
     return images
 

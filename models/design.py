@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -10,10 +11,14 @@ from torch import Tensor, nn
 from isthmus.models.backbones import MODELS
 from isthmus.models.backbones.catalogue import GREY_MEAN, GREY_STD, IMAGENET_MEAN, IMAGENET_STD
 from isthmus.models.config import SplitConfig
-from isthmus.models.cutting import later_levels, list_cuts, no_such_cut, split_at
+from isthmus.models.cutting import CutSite, later_levels, list_cuts, no_such_cut, split_at
 from isthmus.models.families import family_named
+from isthmus.models.families.pruned import NAME as PRUNED
+from isthmus.models.families.pruned_structure import PrunedStructure
+from isthmus.models.families.structure import chosen, read_structure
 from isthmus.models.size import BottleneckSize
 from isthmus.models.split_network import tensor_digest
+from isthmus.models.thinning import thinned
 from isthmus.runtime.errors import PlanError
 
 __all__ = ["BottleneckSize", "design", "normalisation"]
@@ -61,6 +66,8 @@ def design(
     sites = list_cuts(teacher, example)
     site = next((site for site in sites if cut in (site.name, *site.aliases)), None)
     family = family_named(size.family)
+    if size.family == PRUNED and not size.structure.get("layers") and site is not None:
+        size = _thinned(size, teacher, sites, cut, shape_hwc)
     if site is None or not family.fits(site, shape_hwc, size):
         raise no_such_cut(cut, [other.name for other in sites if family.fits(other, shape_hwc, size)])
     layout = family.layout(site, shape_hwc, size)
@@ -92,6 +99,19 @@ def design(
     )
     _check_classes(teacher, example, len(labels))
     return config
+
+
+def _thinned(
+    size: BottleneckSize,
+    teacher: nn.Module,
+    sites: Sequence[CutSite],
+    cut: str,
+    shape_hwc: tuple[int, int, int],
+) -> BottleneckSize:
+    """Return `size` with the layers that the teacher has through the cut, fewer of them."""
+    asked = read_structure(PrunedStructure, size.structure, size.family)
+    found = chosen(thinned(teacher, sites, cut, shape_hwc, size.widths, asked.head_share))
+    return dataclasses.replace(size, structure={**found, **size.structure})
 
 
 @torch.no_grad()

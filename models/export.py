@@ -20,6 +20,7 @@ import torch
 from isthmus import __version__
 from isthmus.models.graphs import check_graphs, write_graphs
 from isthmus.models.measure import accuracy, host_name, measure_points
+from isthmus.models.output_names import check_images, labelled_for
 from isthmus.models.split_network import SplitNetwork
 from isthmus.models.staging import staged_directory
 from isthmus.models.tail_export import write_tail
@@ -90,12 +91,12 @@ def export_bundle(
     """
     say = progress or (lambda _what: None)
     config = network.config
-    shape = (config.input_height, config.input_width, config.input_channels)
     for images in (train, test, calibration):
         if images is not None:
-            images.check_fits(shape, config.labels)
+            check_images(config, images)
     manifest = _manifest(network, name or default_name(config.model))
     fitting, measured = _split(train, calibration, str((facts or {}).get("held_out", 0)))
+    measured = labelled_for(network, measured)
     with staged_directory(out) as root:
         modules = write_graphs(network, root, local=local, progress=say)
         networks, timed = (
@@ -128,7 +129,7 @@ def export_bundle(
         provenance = _provenance(network, facts or {}, fitting)
         if test is not None:
             say("test images")
-            provenance.update(_test_facts(network, networks, test))
+            provenance.update(_test_facts(network, networks, labelled_for(network, test)))
         write_manifest(
             root, msgspec.structs.replace(manifest, table_id=tables.table_id, provenance=provenance)
         )

@@ -6,10 +6,13 @@ directions become the latent's channels, in their order. Worth most after traine
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from isthmus.models.families.layers import SlimConv2d
+from isthmus.models.families.projection import PrivateProjection, SharedProjection
 from isthmus.models.quantise import LatentQuantiser
 from isthmus.models.split_network import SplitNetwork
 from isthmus.runtime.errors import InputError
@@ -27,7 +30,8 @@ _RIDGE = 1e-4
 def start_linearly(network: SplitNetwork, pixels_nhwc: Tensor) -> float:
     """Fit projection and decoder of a slimmable bottleneck on uint8 images; return the share it explains.
 
-    Narrower widths share the projection's weights; their own gain and bias fit them to the same code.
+    Narrower widths are fitted to the same code: by a projection of their own, or by gain and bias where they
+    share the widest's.
 
     Raises:
         InputError: If the bottleneck has no 1×1 projection, or its decoder another plane than its latent.
@@ -39,31 +43,80 @@ def start_linearly(network: SplitNetwork, pixels_nhwc: Tensor) -> float:
     features, wanted = _samples(network, pixels_nhwc, widest)
     centre, goal = features.mean(dim=0), wanted.mean(dim=0)
     x, y = features - centre, wanted - goal
-    moments = x.T @ x
-    ridge = _RIDGE * moments.diagonal().mean() * torch.eye(len(moments), dtype=x.dtype)
-    weights = torch.linalg.solve(moments + ridge, x.T @ y)
+    weights = _regression(x, y)
     variances, directions = torch.linalg.eigh((x @ weights).T @ (x @ weights) / len(x))
     channels = min(network.config.channels, len(variances))
     variances, directions = variances.flip(0)[:channels], directions.flip(1)[:, :channels]
     scale = variances[0].clamp_min(1e-12).rsqrt()
     code = scale * weights @ directions
-    project.weight[:channels, : len(code), 0, 0] = code.T.float()
-    network.encoder.gain.fill_(1.0)  # type: ignore[operator]
-    network.encoder.bias[:, :channels] = -(centre @ code).float()  # type: ignore[operator]
+    project.set_widest(code, -(centre @ code))
     quantiser = network.quantiser
     assert isinstance(quantiser, LatentQuantiser)
     quantiser.log_scale.fill_(torch.tensor(_FIRST_STD).log().item())
     _start_decoder(first, last, directions / scale, goal)
     for width_index in range(widest):
-        _fit_gain(network, pixels_nhwc, width_index, (x @ code)[:, :channels])
+        own, _ = _samples(network, pixels_nhwc, width_index)
+        project.fit(width_index, own, x @ code)
     network.train(was_training)
     return float(variances.sum() * len(y) / y.square().sum())
 
 
-def _ends(network: SplitNetwork) -> tuple[SlimConv2d, nn.Conv2d, nn.Conv2d]:
+class _Projection:
+    """The last convolution of an encoder, whichever way its widths share it."""
+
+    def __init__(self, layer: nn.Module, gain: Tensor | None, bias: Tensor | None) -> None:
+        self.layer, self._gain, self._bias = layer, gain, bias
+
+    def set_widest(self, code: Tensor, bias: Tensor) -> None:
+        """Set the weights [features, channels] and the bias of the widest."""
+        channels = code.shape[1]
+        own = self._own(-1)
+        own.weight[:channels, : len(code), 0, 0] = code.T.float()
+        if self._gain is not None and self._bias is not None:
+            self._gain.fill_(1.0)
+            self._bias[:, :channels] = bias.float()
+        elif own.bias is not None:
+            own.bias[:channels] = bias.float()
+
+    def fit(self, width_index: int, features: Tensor, code: Tensor) -> None:
+        """Bring a narrower width's projection of `features` as near to `code` as it can be brought."""
+        channels, mean = code.shape[1], code.mean(dim=0)
+        own = self._own(width_index)
+        if self._gain is None or self._bias is None:
+            weights = _regression(features - features.mean(dim=0), code - mean)
+            own.weight[:channels, :, 0, 0] = weights.T.float()
+            own.bias[:channels] = (mean - features.mean(dim=0) @ weights).float()
+            return
+        found = features @ own.weight[:channels, : features.shape[1], 0, 0].double().cpu().T
+        away = found - found.mean(dim=0)
+        gain = (away * (code - mean)).mean(dim=0) / away.square().mean(dim=0).clamp_min(1e-12)
+        self._gain[width_index, :channels] = gain.float()
+        self._bias[width_index, :channels] = (mean - gain * found.mean(dim=0)).float()
+
+    def _own(self, width_index: int) -> Any:
+        return self.layer[width_index] if isinstance(self.layer, PrivateProjection) else self.layer
+
+
+def _regression(x: Tensor, y: Tensor) -> Tensor:
+    """Return the weights [a, b] by which centred `x` [n, a] comes nearest to centred `y` [n, b]."""
+    moments = x.T @ x
+    ridge = _RIDGE * moments.diagonal().mean() * torch.eye(len(moments), dtype=x.dtype)
+    weights: Tensor = torch.linalg.solve(moments + ridge, x.T @ y)
+    return weights
+
+
+def _ends(network: SplitNetwork) -> tuple[_Projection, nn.Conv2d, nn.Conv2d]:
     config, project = network.config, getattr(network.encoder, "project", None)
     layers = [layer for layer in network.decoder.modules() if isinstance(layer, nn.Conv2d)]
-    if not isinstance(project, SlimConv2d) or not isinstance(network.quantiser, LatentQuantiser):
+    encoder: Any = network.encoder
+    found = None
+    if isinstance(project, PrivateProjection):
+        found = _Projection(project, None, None)
+    elif isinstance(project, SharedProjection):
+        found = _Projection(project.conv, project.gain, project.bias)
+    elif isinstance(project, SlimConv2d):
+        found = _Projection(project, encoder.gain, encoder.bias)
+    if found is None or not isinstance(network.quantiser, LatentQuantiser):
         raise InputError(f"linear_start: bottleneck {config.family!r} has no projection to fit; give 0")
     plane, room = (config.latent_height, config.latent_width), layers[0].out_channels
     if plane != tuple(config.cut_shape_chw[1:]) or 2 * config.channels > room:
@@ -71,7 +124,7 @@ def _ends(network: SplitNetwork) -> tuple[SlimConv2d, nn.Conv2d, nn.Conv2d]:
             f"linear_start: the cut's plane {config.cut_shape_chw[1:]} must be the latent's {plane}, and the "
             f"decoder at least {2 * config.channels} channels wide; give 0"
         )
-    return project, layers[0], layers[-1]
+    return found, layers[0], layers[-1]
 
 
 def _samples(network: SplitNetwork, pixels_nhwc: Tensor, width_index: int) -> tuple[Tensor, Tensor]:
@@ -108,17 +161,3 @@ def _start_decoder(first: nn.Conv2d, last: nn.Conv2d, back: Tensor, goal: Tensor
     last.weight[:, :channels, middle[0], middle[1]] = back.float()
     last.weight[:, channels : 2 * channels, middle[0], middle[1]] = -back.float()
     last.bias.copy_(goal)
-
-
-def _fit_gain(network: SplitNetwork, pixels_nhwc: Tensor, width_index: int, code: Tensor) -> None:
-    """Give a narrower width the gain and bias per channel that bring its projection nearest to the code."""
-    features, _ = _samples(network, pixels_nhwc, width_index)
-    project = network.encoder.project
-    assert isinstance(project, SlimConv2d)
-    channels = code.shape[1]
-    own = features @ project.sliced(width_index)[:channels, :, 0, 0].double().cpu().T
-    spread = (own - own.mean(dim=0)).square().mean(dim=0).clamp_min(1e-12)
-    gain = ((own - own.mean(dim=0)) * (code - code.mean(dim=0))).mean(dim=0) / spread
-    bias = code.mean(dim=0) - gain * own.mean(dim=0)
-    network.encoder.gain[width_index, :channels] = gain.float()  # type: ignore[operator]
-    network.encoder.bias[width_index, :channels] = bias.float()  # type: ignore[operator]

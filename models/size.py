@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-StructureValue = str | int | float | bool | tuple[int, ...]
+StructureValue = str | int | float | bool | tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

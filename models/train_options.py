@@ -42,6 +42,11 @@ OPTIONS: Mapping[str, Option] = {
     "teacher_epochs": Option(
         "whole", "Passes for a network without --weights; 0: it comes trained.", 12, least=0
     ),
+    "outputs": Option(
+        "text",
+        "Its outputs, if they are not the images' classes: their number, or a file of names "
+        "(CSV: name,index); labels play no part then, unless the classes are among the names.",
+    ),
     "mean": Option("list", "The network's, e.g. 0.485,0.456,0.406."),
     "std": Option("list", "Likewise."),
     "cut": Option("text", "Module whose output is the cut."),
@@ -53,11 +58,19 @@ OPTIONS: Mapping[str, Option] = {
     "channels": Option("whole", "Latent channels.", least=1),
     "channel_counts": Option("list", "Prefixes offered, e.g. 2,4,8,16."),
     "widths": Option("list", "Compute fractions, e.g. 0.25,0.5,0.75,1."),
-    "encoder": Option("text", "CHANNELSxBLOCKS per stage, e.g. 48x1,96x1."),
+    "encoder": Option(
+        "text", "CHANNELSxBLOCKS per stage, e.g. 48x1,96x1, or auto: the network's own layers, thinned."
+    ),
     "decoder": Option("text", "CHANNELSxBLOCKS of the server's decoder."),
     "exit_channels": Option("whole", "Of the early exit; 0: none.", least=0),
     "structure": Option("table", "The family's own settings, NAME=VALUE,NAME=VALUE."),
-    "start": Option("path", "Checkpoint, or file of parts, whose tensors that fit are the first weights."),
+    "start": Option(
+        "path", "First weights: teacher (its layers, copied and thinned), a checkpoint or a file of parts."
+    ),
+    "start_images": Option("whole", "With teacher: images by which its channels are sorted.", 256, least=32),
+    "stem_steps": Option(
+        "whole", "With teacher: steps in which new layers first learn what theirs give.", 0, least=0
+    ),
     "start_rate": Option("number", "Their part of the learning rate.", 1.0, least=0),
     "start_delay": Option("number", "Share of the run in which they, and a tuned tail, rest.", 0.0, least=0),
     "start_ramp": Option("number", "Share of the run in which they then come up.", 0.0, least=0),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from isthmus.models.augment import Augmentation, Mixing
+from isthmus.models.families.pruned import NAME as PRUNED
 from isthmus.models.option_layers import merged, with_defaults
 from isthmus.models.recipes import load_recipe, recipe_for
 from isthmus.models.schedule import NestedDropout, Schedule
@@ -69,8 +70,13 @@ def bottleneck_size(settings: Mapping[str, Any]) -> BottleneckSize:
         InputError: If a setting cannot be read.
     """
     counts, widths, encoder = (settings[name] for name in ("channel_counts", "widths", "encoder"))
+    family = settings["family"]
+    if encoder == "auto":
+        if family not in (None, PRUNED):
+            raise InputError(f"encoder auto: bottleneck {family!r} has an encoder of its own; leave one out")
+        family, encoder = PRUNED, None
     changes: dict[str, Any] = {
-        "family": settings["family"],
+        "family": family,
         "channels": settings["channels"],
         "channel_counts": tuple(counts) if counts else None,
         "widths": tuple(float(width) for width in widths) if widths else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from isthmus.models.config import SplitConfig
+    from isthmus.models.network import SplitNetwork
     from isthmus.models.train import TrainSettings
     from isthmus.runtime.datasets import ImageSet
 
@@ -83,19 +84,26 @@ def _prepared(
     from isthmus.cli._train_flags import bottleneck_size, cut_name, per_channel, train_settings
     from isthmus.models.design import design
     from isthmus.models.option_layers import to_toml
+    from isthmus.models.output_names import output_names
 
     at = cut_name(settings["cut"], settings["plan"])
     size, recipe = bottleneck_size(settings), train_settings(settings, images.shape_hwc)
     mean, std = (per_channel(settings[name], f"--{name}", images.shape_hwc[2]) for name in ("mean", "std"))
     torch.set_num_threads(settings["threads"])
+    labels = output_names(settings["outputs"], settings["model"], images.classes)
     trained, held_out = _hold_out(images, settings["validation"])
-    teacher = _teacher(settings, trained, out_dir, (mean, std), resume=resume)
+    trained, held_out = trained.with_classes(labels), held_out and held_out.with_classes(labels)
+    if trained.classes != labels and recipe.label_weight:
+        raise InputError(
+            f"label_weight: the classes of {images.name} are no outputs; give 0, or --outputs FILE"
+        )
+    teacher = _teacher(settings, trained, labels, out_dir, (mean, std), resume=resume)
     config = design(
         settings["model"],
         teacher,
         cut=at,
         shape_hwc=images.shape_hwc,
-        labels=images.classes,
+        labels=labels,
         size=size,
         mean=mean,
         std=std,
@@ -127,9 +135,9 @@ def _train(
     from isthmus.cli._stop_signals import StopSignals
     from isthmus.cli._train_output import TrainingBar, report_training
     from isthmus.models.allocator import kept_memory
-    from isthmus.models.checkpoint import load_start
     from isthmus.models.evaluate import evaluate
     from isthmus.models.network import CHECKPOINT_NAME, SplitNetwork, save_checkpoint
+    from isthmus.models.output_names import labelled_for
     from isthmus.models.run_state import trained_digest
     from isthmus.models.train import train_bottleneck
 
@@ -137,12 +145,17 @@ def _train(
     # The bottleneck's first weights depend on the seed alone, not on whether the teacher was trained here.
     torch.manual_seed(recipe.seed)
     network = SplitNetwork(config, teacher).to(settings["device"])
-    start = settings["start"]
-    started = [] if start is None else load_start(network, Path(start).expanduser())
+    started = _first_weights(network, trained, settings, resumed=resume)
     bar = TrainingBar("training the bottleneck", config.widths, out_dir)
     with kept_memory(), StopSignals() as signals, bar:
         if held_out is not None and settings["validation"] is not None and settings["validation_every"]:
-            bar.hold_out(network, trained, held_out, settings["validation_every"], recipe.calibration)
+            bar.hold_out(
+                network,
+                trained,
+                labelled_for(network, held_out),
+                settings["validation_every"],
+                recipe.calibration,
+            )
         result = train_bottleneck(
             network,
             trained,
@@ -173,14 +186,43 @@ def _train(
     }
     checkpoint = out_dir / CHECKPOINT_NAME
     save_checkpoint(network, checkpoint, with_teacher=settings["keep_teacher"], facts=facts)
+    tests = tests and labelled_for(network, tests)
     measured = None if tests is None else (evaluate(network, tests), tests)
     report_training(network, checkpoint, facts, measured, as_json=as_json)
     return None
 
 
+def _first_weights(
+    network: SplitNetwork, images: ImageSet, settings: Mapping[str, Any], *, resumed: bool
+) -> list[str]:
+    """Copy the first weights into `network`, if some are given; return the names of their tensors."""
+    import torch
+
+    from isthmus.models.checkpoint import load_start
+    from isthmus.models.stem_start import teach_stem
+    from isthmus.models.teacher_start import start_from_teacher
+    from isthmus.runtime.datasets import spread
+
+    start = settings["start"]
+    if start is None:
+        return []
+    if start != "teacher":
+        return load_start(network, Path(start).expanduser())
+    chosen = spread(len(images), settings["start_images"])
+    started = start_from_teacher(network, torch.from_numpy(images.images[chosen]))
+    if settings["stem_steps"] and not resumed:
+        with console.status("teaching the new layers"):
+            teach_stem(
+                network, torch.from_numpy(images.images), steps=settings["stem_steps"], seed=settings["seed"]
+            )
+    console.print(f"{len(started)} tensors start as the network's own, thinned")
+    return started
+
+
 def _teacher(
     settings: Mapping[str, Any],
     images: ImageSet,
+    labels: Sequence[str],
     out_dir: Path,
     normalisation: tuple[tuple[float, ...] | None, tuple[float, ...] | None],
     *,
@@ -199,11 +241,13 @@ def _teacher(
     if weights is None and resume and kept.exists():
         weights = kept
     if weights is not None:
-        teacher = make_model(model, len(images.classes), channels, image_size=(height, width))
+        teacher = make_model(model, len(labels), channels, image_size=(height, width))
         load_weights(teacher, weights)
         return teacher.eval()
     if epochs == 0:
-        return make_model(model, len(images.classes), channels, image_size=(height, width)).eval()
+        return make_model(model, len(labels), channels, image_size=(height, width)).eval()
+    if images.classes != labels:
+        raise InputError(f"{model}: the images have no labels for its {len(labels)} outputs; give --weights")
     console.print(f"no --weights: training {model} on the labels for {epochs} epochs first")
     recipe = TeacherSettings(
         epochs=epochs, seed=settings["seed"], mean=normalisation[0], std=normalisation[1]

@@ -8,6 +8,7 @@ from isthmus.models.families.bottlefit import BottlefitFamily
 from isthmus.models.families.ensemble import EnsembleFamily
 from isthmus.models.families.entropic import EntropicFamily
 from isthmus.models.families.protocol import BottleneckFamily, Layout
+from isthmus.models.families.pruned import PrunedFamily
 from isthmus.models.families.slim import SlimFamily
 from isthmus.models.families.tokens import TokenFamily
 from isthmus.runtime.errors import PlanError
@@ -16,6 +17,7 @@ __all__ = ["FAMILIES", "BottleneckFamily", "Layout", "family_named"]
 
 _ALL: tuple[BottleneckFamily, ...] = (
     SlimFamily(),
+    PrunedFamily(),
     BottlefitFamily(),
     EntropicFamily(),
     EnsembleFamily(),

@@ -13,7 +13,7 @@ class PlainResidual(nn.Module):
     def __init__(
         self, conv1: nn.Conv2d, conv2: nn.Conv2d, *, rectified: bool, shortcut: nn.Module | None = None
     ) -> None:
-        """Take the convolutions; `rectified` adds a ReLU after the sum; without `shortcut` the input is it."""
+        """Take the convolutions; `rectified` adds a ReLU after the sum; the `shortcut` may be no identity."""
         super().__init__()
         self.conv1, self.conv2, self.rectified, self.shortcut = conv1, conv2, rectified, shortcut
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from isthmus.models.families.layers import SlimBatchNorm2d, SlimConv2d, SlimDepthwise2d
 from isthmus.models.families.plain import PaddedShortcut, PlainResidual, Shortcut, padded
 
-
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
 
 
@@ -45,14 +44,16 @@ class SlimConvNorm(nn.Module):
     def materialise(self, width_index: int) -> list[nn.Module]:
         """Return the layers at one width as plain ones."""
         plain: list[nn.Module] = [self.conv.materialise(width_index, *self.norm.folded(width_index))]
-        return plain + [ACTIVATIONS[self.activation]()] * (self.activation in ACTIVATIONS)
+        if self.activation in ACTIVATIONS:
+            plain.append(ACTIVATIONS[self.activation]())
+        return plain
 
 
 class SlimResidual(nn.Module):
     """Two slimmable 3×3 convolutions around a shortcut.
 
-    Where stride or channels change, the shortcut is a 1×1 convolution (`projected`), or it takes every so many
-    pixels and the new channels are zeros, behind the others so that a narrower width keeps the same ones.
+    Where stride or channels change, the shortcut is a 1×1 convolution (`projected`), or it takes every so
+    many pixels and the new channels are zeros, behind the others so that a narrower width keeps the same.
     """
 
     def __init__(
@@ -73,9 +74,7 @@ class SlimResidual(nn.Module):
         # A block starts as the identity (BigNAS): every width begins as the same shallow network.
         nn.init.zeros_(self.norm2.weight)
         self.missing = tuple(out - have for have, out in zip(in_channels, channels, strict=True))
-        self.shortcut = (
-            SlimConvNorm(in_channels, channels, 1, stride, private=private) if projected else None
-        )
+        self.shortcut = SlimConvNorm(in_channels, channels, 1, stride, private=private) if projected else None
 
     def forward(self, x_nchw: Tensor, width_index: int) -> Tensor:
         """Return the block's output."""
@@ -137,8 +136,9 @@ class SlimInverted(nn.Module):
     def materialise(self, width_index: int) -> list[nn.Module]:
         """Return the block at one width as plain convolutions."""
         layers: list[nn.Module] = []
+        activation = ACTIVATIONS[self.activation]
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)):
-            layers += [conv.materialise(width_index, *norm.folded(width_index)), ACTIVATIONS[self.activation]()]
+            layers += [conv.materialise(width_index, *norm.folded(width_index)), activation()]
         del layers[-1]
         return [Shortcut(*layers)] if self.shortcut else layers
 

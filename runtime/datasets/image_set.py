@@ -91,6 +91,14 @@ class ImageSet:
             found, wanted = _class_text(self.classes), _class_text(labels)
             raise InputError(f"{self.name}: classes {found} are not the network's {wanted}")
 
+    def with_classes(self, labels: Sequence[str]) -> ImageSet:
+        """Return this set with its classes' places among `labels` as labels; itself, if one is not there."""
+        places = {name: place for place, name in enumerate(labels)}
+        if self.classes == tuple(labels) or not all(name in places for name in self.classes):
+            return self
+        order = np.array([places[name] for name in self.classes], dtype=np.int64)
+        return ImageSet(images=self.images, labels=order[self.labels], classes=tuple(labels), name=self.name)
+
     def subset(self, indices: NDArray[np.int64], *, name: str) -> ImageSet:
         """Return the images at `indices` (int64 [n], in that order) as a set called `name`."""
         return ImageSet(
