@@ -34,11 +34,10 @@ _WEIGHT_ONE: Final = 1 << 10  # of a hidden weight
 _HIDDEN_ONE: Final = _WEIGHT_ONE >> HIDDEN_SHIFT
 _OUTPUT_ONE: Final = (1 << OUTPUT_SHIFT) // _HIDDEN_ONE
 _STEPS: Final = 1000
-_STEPS_FROM_START: Final = 300
+_STEPS_FROM_START: Final = 600
 _STEPS_TO_CHOOSE: Final = 150
 _BATCH: Final = 512
 _RATE: Final = 0.02
-_RATE_FROM_START: Final = 0.006
 _MISS: Final = 2e-4  # probability left to what the logistic holds for impossible
 
 Floats = NDArray[np.float32]
@@ -100,12 +99,12 @@ def fit_network(
     inputs = gather(train, channel, parents)
     if start is None:
         network = _fresh(inputs, values, parents, rng)
-        _descend(network, inputs, values, steps=_STEPS, rate=_RATE, rng=rng)
+        _descend(network, inputs, values, steps=_STEPS, rng=rng)
     else:
         network = FloatNetwork(
             parents, start.unit, start.centre, start.spread, [array.copy() for array in start.parameters]
         )
-        _descend(network, inputs, values, steps=_STEPS_FROM_START, rate=_RATE_FROM_START, rng=rng)
+        _descend(network, inputs, values, steps=_STEPS_FROM_START, rng=rng)
     seen = test[:, 1 + channel, 1:-1, 1:-1].reshape(-1).astype(np.float32)
     return network, network.cost(gather(test, channel, parents), seen)
 
@@ -121,7 +120,7 @@ def _choose_parents(
     few = max(1, len(train) * plane // 65_536)
     inputs, values = gather(train[::few], channel, everyone), values.reshape(-1, plane)[::few].reshape(-1)
     network = _fresh(inputs, values, everyone, rng)
-    _descend(network, inputs, values, steps=_STEPS_TO_CHOOSE, rate=_RATE, rng=rng)
+    _descend(network, inputs, values, steps=_STEPS_TO_CHOOSE, rng=rng)
     weight, _, output, _ = network.parameters
     felt = weight * (inputs.std(axis=0) / network.unit)[:, None]
     pull = felt**2 @ (output**2).sum(axis=1)
@@ -154,7 +153,6 @@ def _descend(
     values: Floats,
     *,
     steps: int,
-    rate: float,
     rng: np.random.Generator,
 ) -> None:
     means = [np.zeros_like(array) for array in network.parameters]
@@ -162,7 +160,7 @@ def _descend(
     for step in range(1, steps + 1):
         batch = rng.integers(0, len(values), _BATCH)
         slopes = _slopes(network, (inputs[batch] / network.unit).astype(np.float32), values[batch])
-        now = rate * min(1.0, 10 * step / steps) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        now = _RATE * min(1.0, 10 * step / steps) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         for array, slope, mean, square in zip(network.parameters, slopes, means, squares, strict=True):
             mean += 0.1 * (slope - mean)
             square += 0.01 * (slope * slope - square)
