@@ -11,7 +11,7 @@ the channel itself the pixels to the upper left, above, to the upper right and t
 128, and pixels outside are 0.
 
 On latents of trained bottlenecks this spares 10 % (CIFAR-10) to 35 % (digits) of the bytes that one table a
-channel needs, for about 20 to 30 ns a symbol in C; benchmarks/METHODOLOGY.md has what simpler contexts spare.
+channel needs, for about 20 to 35 ns a symbol in C; benchmarks/METHODOLOGY.md has what simpler contexts spare.
 
 Exact on every machine: weights are 16 bits wide, no sum passes 31 bits (`ContextNetwork` checks its biases),
 shifts round towards minus infinity. What numpy multiplies in float64 are integers below 2^53.
