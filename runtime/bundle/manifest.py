@@ -53,7 +53,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         widths: Compute fractions in (0, 1], ascending; the index is the width index on the wire.
         points: The operating points a policy may choose.
         codecs: Codec names, preferred first.
-        table_id: First 8 bytes of the tables' SHA-256, in hex, as every payload names it.
+        table_id: First 8 bytes of the tables' SHA-256, in hex; every payload's checksum covers it.
         files: SHA-256 of every other file in the bundle, by relative path.
         provenance: Free text facts: versions, command, seeds, teacher digest.
         seal: SHA-256 of the manifest's own content, so that damage to it is noticed. Not a signature.
