@@ -133,8 +133,9 @@ class Accelerator:
 
     def _wake_thread(self) -> None:
         if self._thread is None and not self._closed:
-            self._thread = threading.Thread(target=self._serve, name="tail", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._serve, name="tail", daemon=True)
+            thread.start()  # may fail for want of memory, and is tried again then
+            self._thread = thread
         self._work_waits.notify()
 
     def _serve(self) -> None:

@@ -75,9 +75,12 @@ class FrameCall:
             elif model.decodes_quickly(frame):
                 self._decode_here()
             else:
-                model.workers.decoders.submit(self._decode_in_pool)
+                self._hand_to_pool()
         except IsthmusError as error:
             self._fail(error)
+        except Exception:  # our bug, or no memory: whoever waits for the frame is told all the same
+            log.exception("frame %r of model %r", frame.frame_id, frame.model)
+            self._fail(BackendError("internal error; see the server's log"))
 
     def cancel(self) -> None:
         """Forget the frame: nobody is told, and what waits of it makes room for others."""
@@ -114,6 +117,13 @@ class FrameCall:
             log.exception("frame %r of model %r", self._frame.frame_id, self._frame.model)
             raise BackendError("internal error; see the server's log") from None
         self._submit(latents)
+
+    def _hand_to_pool(self) -> None:
+        try:
+            self._model.workers.decoders.submit(self._decode_in_pool)
+        except BaseException:  # no memory for its thread
+            self._model.batcher.release(self._frame.rows)
+            raise
 
     def _decode_in_pool(self) -> None:
         try:

@@ -18,6 +18,10 @@ from isthmus.runtime.errors import (
     UnknownModelError,
 )
 
+# gRPC sends it percent-encoded in its trailers, and a client that finds more than 8 KB there may end the
+# call with a status of its own. Messages quote what a peer has named, and that may be anything.
+_LONGEST_MESSAGE = 500
+
 # gRPC's own name (gRFC A6): milliseconds to wait before another attempt.
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 
@@ -45,7 +49,13 @@ def pushback(error: IsthmusError) -> tuple[tuple[str, str], ...]:
     return ((PUSHBACK, str(round(error.retry_after_s * 1e3))),)
 
 
+def message_of(error: IsthmusError) -> str:
+    """Return what a client is told of `error`: its message, cut short if it is long."""
+    message = str(error)
+    return message if len(message) <= _LONGEST_MESSAGE else message[: _LONGEST_MESSAGE - 1] + "…"
+
+
 async def refuse(context: Any, error: IsthmusError) -> NoReturn:
     """End the call of a `grpc.aio` servicer's context with the status and message of `error`."""
-    await context.abort(status_of(error), str(error), pushback(error))
+    await context.abort(status_of(error), message_of(error), pushback(error))
     raise AssertionError("abort raises")

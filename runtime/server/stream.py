@@ -28,8 +28,10 @@ from isthmus.runtime.errors import (
 )
 from isthmus.runtime.server.frame_call import FrameCall, outcome_of
 from isthmus.runtime.server.identity import Caller, calling
+from isthmus.runtime.server.refusals import message_of
 from isthmus.runtime.server.service import TailService
 from isthmus.runtime.wire import (
+    MAX_NAME,
     NO_MESSAGE,
     Answer,
     FrameRequest,
@@ -148,8 +150,10 @@ class FrameStream:
     async def _write(self, context: Context) -> None:
         """Write the answer that is next."""
         self._writing = True
-        await context.write(self._ready.popleft())
-        self._writing = False
+        try:
+            await context.write(self._ready.popleft())
+        finally:
+            self._writing = False
         # Only now: a client that does not read its answers is not read either.
         self._unwritten -= 1
         if self._room is not None and not self._room.done():
@@ -216,9 +220,9 @@ class FrameStream:
 
 def _refusal(request: oip.ModelInferRequest, error: IsthmusError) -> oip.ModelStreamInferResponse:
     return refusal_response(
-        frame_id=request.id,
-        model=request.model_name,
+        frame_id=request.id[:MAX_NAME],
+        model=request.model_name[:MAX_NAME],
         outcome=outcome_of(error),
-        error=str(error),
+        error=message_of(error),
         lean=not request.inputs,
     )

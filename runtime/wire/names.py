@@ -10,6 +10,9 @@ SERVICE_NAME: Final = "inference.GRPCInferenceService"
 LATENT: Final = "latent"
 PAYLOAD: Final = "payload"
 
+# Characters of a model's name, a version or a frame's id.
+MAX_NAME: Final = 1024
+
 # Request parameter: what remains of the frame's budget when it is sent, int64 microseconds. Never an absolute
 # time, for two hosts share no clock.
 BUDGET_US: Final = "isthmus_budget_us"

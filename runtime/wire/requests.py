@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from isthmus.runtime.errors import WireError
 from isthmus.runtime.wire import oip_pb2 as oip
-from isthmus.runtime.wire.names import BUDGET_US, LATENT, PAYLOAD
+from isthmus.runtime.wire.names import BUDGET_US, LATENT, MAX_NAME, PAYLOAD
 from isthmus.runtime.wire.tensors import (
     check_shape,
     pack_bytes,
@@ -86,8 +86,10 @@ def parse_request(message: oip.ModelInferRequest) -> FrameRequest:
 
     Raises:
         WireError: If it is malformed: not exactly one input we know, another datatype or rank, contents that
-            do not fit the shape, a budget that is no integer, or a form we do not have.
+            do not fit the shape, a budget that is no integer, a name that is too long, or a form we do not
+            have.
     """
+    _check_names(message)
     if not message.inputs and len(message.raw_input_contents) == 1:
         return _parse_lean(message)
     if len(message.inputs) != 1:
@@ -114,6 +116,17 @@ def parse_request(message: oip.ModelInferRequest) -> FrameRequest:
         payloads=_payloads(tensor, shape[0], raw, where) if tensor.name == PAYLOAD else (),
         outputs=_outputs(message),
     )
+
+
+def _check_names(message: oip.ModelInferRequest) -> None:
+    # They come back with the answer, which must not outgrow what a message may be.
+    for field, name in (
+        ("id", message.id),
+        ("model_name", message.model_name),
+        ("model_version", message.model_version),
+    ):
+        if len(name) > MAX_NAME:
+            raise WireError(f"{field} of {len(name)} characters, at most {MAX_NAME} are taken")
 
 
 def _parse_lean(message: oip.ModelInferRequest) -> FrameRequest:

@@ -98,6 +98,20 @@ async def test_frames_in_flight_end_on_the_old_model(start_server, mine, newer, 
     assert parse_answer(await stuck).outcome == "ok"
 
 
+async def test_a_frame_that_fails_by_a_bug_of_ours_is_not_in_flight_for_ever(
+    start_server, mine, newer, monkeypatch
+):
+    server = await start_server(mine)
+    service = server.server._service
+    old = service.model("tiny")
+    monkeypatch.setattr(old, "check", lambda frame: 1 / 0)
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await server.stub.ModelInfer(_frame())
+    assert failed.value.code() == grpc.StatusCode.INTERNAL
+    assert failed.value.details() == "internal error; see the server's log"
+    await asyncio.wait_for(old.retire(), 20)
+
+
 async def test_a_broken_bundle_leaves_the_old_one_serving_and_says_so(start_server, mine, newer, caplog):
     server = await start_server(mine)
     before = await _scores(server)

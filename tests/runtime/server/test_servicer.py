@@ -158,6 +158,17 @@ REFUSED = [
     (lambda s: _latent(model="huge"), "NOT_FOUND", "unknown model 'huge'; this server has 'tiny'"),
     (lambda s: _version("2"), "NOT_FOUND", "model 'tiny' has no version '2', only '1'"),
     (lambda s: _output("probs"), "INVALID_ARGUMENT", "model 'tiny' has no output 'probs', only 'logits'"),
+    # Quoted whole, these would be more than a client takes as a status, and it would report one of its own.
+    (
+        lambda s: _latent(model="m" * 100_000),
+        "INVALID_ARGUMENT",
+        "model_name of 100000 characters, at most 1024 are taken",
+    ),
+    (
+        lambda s: _latent(model="\0" * 1024),
+        "NOT_FOUND",
+        "unknown model '" + r"\x00" * 121 + "…",
+    ),
 ]
 
 

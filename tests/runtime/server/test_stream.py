@@ -183,6 +183,21 @@ async def test_a_payload_that_cannot_be_decoded_ends_the_stream(tiny_server, sam
     assert fault.error_message.startswith("item 0: payload: ")
 
 
+async def test_names_of_megabytes_are_refused_in_few_bytes(tiny_server):
+    """Echoed whole they would be more than a message may be, and the other answers would be lost with it."""
+    call = tiny_server.stub.ModelStreamInfer()
+    await call.write(_frame("before", budget_us=10**7))
+    message = _frame("i" * 1_500_000)
+    message.model_name = "\0" * 2_000_000
+    await call.write(message)
+    answered = await call.read()
+    refused = await call.read()
+    assert parse_stream_answer(answered).outcome == "ok"
+    assert refused.error_message == "id of 1500000 characters, at most 1024 are taken"
+    assert refused.ByteSize() < 4096
+    assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_other_streams_outlive_one_that_ended(tiny_server, samples):
     good, bad = tiny_server.stub.ModelStreamInfer(), tiny_server.stub.ModelStreamInfer()
     await bad.write(oip.ModelInferRequest())
