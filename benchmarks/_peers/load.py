@@ -1,0 +1,164 @@
+"""Load on a server: as much as its streams carry (closed loop), or at random instants (open loop)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from _peers.children import Child
+from _peers.lines import Line
+from isthmus.runtime.errors import IsthmusError
+
+Open = Callable[[int], Line]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What a stretch of load came to.
+
+    Attributes:
+        frames_per_s: Answers a second.
+        latency_s: Seconds of each frame.
+        client_share, server_share: Processor time of this process and of the server, as shares of a core.
+        late_s: How late each frame was sent, open loop; empty in the closed loop.
+        refused: Frames that got no scores.
+    """
+
+    frames_per_s: float
+    latency_s: NDArray[np.float64]
+    client_share: float
+    server_share: float
+    late_s: NDArray[np.float64]
+    refused: int
+
+
+class _Clocks:
+    def __init__(self, server: Child) -> None:
+        self._server = server
+        self._server_s, self._client_s = server.cpu_s(), time.process_time()
+        self._began_s = time.perf_counter()
+
+    def shares(self) -> tuple[float, float, float]:
+        elapsed_s = time.perf_counter() - self._began_s
+        client, server = time.process_time() - self._client_s, self._server.cpu_s() - self._server_s
+        return elapsed_s, client / elapsed_s, server / elapsed_s
+
+
+async def closed_loop(open_line: Open, server: Child, *, streams: int, seconds: float) -> Taken:
+    """Return what `streams` lines take that each send a frame when the one before is answered.
+
+    Every line has had an answer before the clock starts.
+    """
+    lines = [open_line(number) for number in range(streams)]
+    stop = False
+    counted: list[float] = []
+    refused = 0
+
+    async def device(line: Line, number: int) -> None:
+        nonlocal refused
+        frame = number
+        while not stop:
+            began_s = time.perf_counter()
+            try:
+                await line.ask(frame)
+                counted.append(time.perf_counter() - began_s)
+            except IsthmusError:
+                refused += 1
+                await asyncio.sleep(0.01)
+            frame += 1
+
+    await asyncio.gather(*(line.ask(number) for number, line in enumerate(lines)))
+    devices = [asyncio.create_task(device(line, number)) for number, line in enumerate(lines)]
+    # A few batches, until frames of all streams are spread over them as they will be.
+    await asyncio.sleep(0.2 * seconds)
+    counted.clear()
+    clocks = _Clocks(server)
+    await asyncio.sleep(seconds)
+    latency_s = np.array(counted)
+    elapsed_s, client, of_server = clocks.shares()
+    stop = True
+    await asyncio.gather(*devices)
+    for line in lines:
+        await line.close()
+    return Taken(
+        frames_per_s=len(latency_s) / elapsed_s,
+        latency_s=latency_s,
+        client_share=client,
+        server_share=of_server,
+        late_s=np.empty(0),
+        refused=refused,
+    )
+
+
+def poisson(rate_per_s: float, seconds: float, seed: int) -> NDArray[np.float64]:
+    """Return arrival instants of a Poisson process over `seconds`."""
+    rng = np.random.default_rng(seed)
+    count = rng.poisson(rate_per_s * seconds)
+    return np.sort(rng.uniform(0.0, seconds, count))
+
+
+async def open_loop(
+    open_line: Open, server: Child, arrivals_s: NDArray[np.float64], *, streams: int
+) -> Taken:
+    """Return what frames take that arrive at `arrivals_s`, whatever became of those before.
+
+    A frame's latency counts from when it was due, not from when this process came to send it.
+    """
+    lines = [open_line(number) for number in range(streams)]
+    latency_s: list[float] = []
+    late_s: list[float] = []
+    refused = 0
+
+    async def frame(number: int, due_s: float) -> None:
+        nonlocal refused
+        late_s.append(time.perf_counter() - due_s)
+        try:
+            await lines[number % streams].ask(number)
+            latency_s.append(time.perf_counter() - due_s)
+        except IsthmusError:
+            refused += 1
+
+    await asyncio.gather(*(line.ask(number) for number, line in enumerate(lines)))
+    clocks = _Clocks(server)
+    began_s = time.perf_counter()
+    tasks = []
+    for number, arrival_s in enumerate(arrivals_s):
+        due_s = began_s + float(arrival_s)
+        if (pause_s := due_s - time.perf_counter()) > 0:
+            await asyncio.sleep(pause_s)
+        tasks.append(asyncio.create_task(frame(number, due_s)))
+    await asyncio.gather(*tasks)
+    elapsed_s, client, of_server = clocks.shares()
+    for line in lines:
+        await line.close()
+    return Taken(
+        frames_per_s=len(latency_s) / elapsed_s,
+        latency_s=np.array(latency_s),
+        client_share=client,
+        server_share=of_server,
+        late_s=np.array(late_s),
+        refused=refused,
+    )
+
+
+def ideal_latency_s(
+    arrivals_s: NDArray[np.float64], batch_s: Callable[[int], float], *, max_batch: int
+) -> NDArray[np.float64]:
+    """Return the latencies of a server that does nothing but compute: what queueing alone costs.
+
+    Whenever it is idle it takes all who wait, up to `max_batch`, for `batch_s(rows)` seconds.
+    """
+    latency_s, free_s, first = np.empty(len(arrivals_s)), 0.0, 0
+    while first < len(arrivals_s):
+        start_s = max(free_s, float(arrivals_s[first]))
+        waiting = int(np.searchsorted(arrivals_s, start_s, side="right"))
+        last = min(waiting, first + max_batch)
+        free_s = start_s + batch_s(last - first)
+        latency_s[first:last] = free_s - arrivals_s[first:last]
+        first = last
+    return latency_s

@@ -1,0 +1,144 @@
+"""`overhead` and `batching` run with our own servers alone, and their arithmetic is right."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus.cli import run
+from isthmus.cli.bench import benchmark_folder, load_benchmark
+
+
+@pytest.fixture(scope="module")
+def load() -> ModuleType:
+    load_benchmark(benchmark_folder(), "batching")
+    return sys.modules["_peers.load"]
+
+
+@pytest.fixture(scope="module")
+def stages() -> ModuleType:
+    load_benchmark(benchmark_folder(), "overhead")
+    return sys.modules["_peers.stages"]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run a benchmark quickly, without the servers of other makers."""
+    monkeypatch.setenv("ISTHMUS_PEERS", str(tmp_path / "none"))
+
+    def call(*arguments: object) -> dict[str, Any]:
+        file = tmp_path / "figures.json"
+        assert run(["bench", *map(str, arguments), "--quick", "--json", str(file)]) == 0
+        result: dict[str, Any] = json.loads(file.read_text())
+        return result
+
+    return call
+
+
+def test_overhead(bench: Any) -> None:
+    result = bench("overhead")
+    figures, ratios = result["figures"], result["ratios"]
+    assert figures["missing"] == "triton, mlserver"
+    assert set(figures["sizes"]) == {"300_bytes", "100000_bytes"}
+    for size, figure in figures["sizes"].items():
+        trips = figure["round_trip"]
+        assert set(trips) == {"tcp_s", "tcp_echo_s", "grpc_s", "ours_s", "ours_latent_s", "ours_mtls_s"}
+        assert all(0 < trip["median"] <= trip["p90"] <= trip["p99"] for trip in trips.values())
+        assert ratios[size]["over_tcp"]["ours"] == pytest.approx(
+            trips["ours_s"]["median"] / trips["tcp_s"]["median"]
+        )
+        # The stages are the whole way, each but "decode", which lies within another, counted once.
+        parts = {stage: spread["mean"] for stage, spread in figure["stages"].items()}
+        total_s, decode_s = parts.pop("total_s"), parts.pop("decode_s")
+        assert sum(parts.values()) == pytest.approx(total_s)
+        assert 0 < decode_s <= parts["check_and_decode_s"]
+        assert all(seconds >= 0 for seconds in parts.values())
+
+
+@pytest.mark.parametrize("arguments", [["overhead", "--pin", "sideways"], ["batching", "--tails", "none"]])
+def test_unknown_choices(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", *arguments, "--quick"]) == 3
+    assert "give" in capsys.readouterr().err
+
+
+def test_batching_without_its_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "batching", "--tails", "cifar", "--cifar", str(tmp_path / "none"), "--quick"]) == 3
+    assert "no bundle for cifar" in capsys.readouterr().err
+
+
+def test_batching(bench: Any, tiny_bundle: Path) -> None:
+    result = bench("batching", "--tails", "cifar", "--cifar", tiny_bundle)
+    figures, ratios = result["figures"]["tails"]["cifar"], result["ratios"]["cifar"]
+    assert result["figures"]["missing"] == "triton, mlserver, litserve"
+    assert set(figures["closed"]) == {"ours", "ours_latent"}
+    assert set(figures["mixed"]) == {"point_0", "point_1", "point_2", "all_points"}
+    for road, cells in figures["closed"].items():
+        for streams, cell in cells.items():
+            assert cell["refused"] == 0
+            assert ratios["share_of_offline"][road][streams] == pytest.approx(
+                cell["frames_per_s"]["median"] / figures["offline"]["ours"]["best_frames_per_s"]
+            )
+    for cell in figures["open"].values():
+        assert cell["frames"] > 0
+        assert cell["refused"] == 0
+        # No server is faster than one that does nothing but compute.
+        assert cell["p99_s"] > cell["ideal_p99_s"] / 2
+    assert ratios["p99_over_single"]["ours"] > 0
+
+
+def test_a_frame_that_meets_nobody_takes_its_batch(load: ModuleType) -> None:
+    arrivals_s = np.array([0.0, 1.0, 2.0])
+    assert load.ideal_latency_s(arrivals_s, lambda rows: 0.1 * rows, max_batch=8) == pytest.approx([0.1] * 3)
+
+
+def test_who_waits_goes_along(load: ModuleType) -> None:
+    # The second and third arrive while the first is computed, and are computed together after it.
+    arrivals_s = np.array([0.0, 0.2, 0.6])
+    found = load.ideal_latency_s(arrivals_s, lambda rows: 1.0 + rows, max_batch=8)
+    assert found == pytest.approx([2.0, 2.0 + 3.0 - 0.2, 2.0 + 3.0 - 0.6])
+
+
+@given(
+    st.lists(st.floats(0, 10), min_size=1, max_size=40),
+    st.floats(0.001, 0.5),
+    st.floats(0, 0.5),
+    st.integers(1, 8),
+)
+def test_an_ideal_server_keeps_its_order_and_its_batches(
+    load: ModuleType, arrivals: list[float], slope_s: float, base_s: float, max_batch: int
+) -> None:
+    arrivals_s = np.sort(np.array(arrivals))
+    latency_s = load.ideal_latency_s(arrivals_s, lambda rows: slope_s * rows + base_s, max_batch=max_batch)
+    ends_s = arrivals_s + latency_s
+    assert np.all(np.diff(ends_s) >= -1e-9)
+    assert np.all(latency_s >= slope_s + base_s - 1e-9)
+    _, sizes = np.unique(np.round(ends_s, 9), return_counts=True)
+    assert sizes.max() <= max_batch
+
+
+def test_poisson_arrivals_have_their_rate(load: ModuleType) -> None:
+    arrivals_s = load.poisson(200.0, 50.0, 1)
+    assert len(arrivals_s) == pytest.approx(10_000, rel=0.05)
+    assert np.all(np.diff(arrivals_s) >= 0)
+    assert np.std(np.diff(arrivals_s)) == pytest.approx(1 / 200, rel=0.1)
+
+
+def test_stages_leave_the_first_frames_out(stages: ModuleType) -> None:
+    order = ["begin", "built", "serialise", "serialised", "parse", "parsed", "received", "decoded", "started"]
+    order += ["computed", "ended", "write", "written", "client_parse", "client_parsed", "end"]
+    marks = {name: 1000 * index for index, name in enumerate(order)}
+    late = {name: 2 * value for name, value in marks.items()}
+    server = {"1": {**late, "decode": 0}, "2": {**marks, "decode": 500}}
+    table = stages.stage_table({"1": late, "2": marks}, server, skipped=1)
+    assert table["total_s"]["median"] == pytest.approx(15e-6)
+    assert table["decode_s"]["median"] == pytest.approx(0.5e-6)
+    rest = [table[name]["median"] for name in table if name not in ("total_s", "decode_s")]
+    assert rest == pytest.approx([1e-6] * 15)
