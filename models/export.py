@@ -9,7 +9,7 @@ place and moved there whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch
 
 from isthmus import __version__
 from isthmus.models.graphs import check_graphs, write_graphs
+from isthmus.models.head_choice import Heads, choose_heads
 from isthmus.models.measure import accuracy, host_name, measure_points
 from isthmus.models.output_names import check_images, labelled_for
 from isthmus.models.split_network import SplitNetwork
@@ -65,6 +66,7 @@ def export_bundle(
     facts: Mapping[str, str] | None = None,
     local: bool = False,
     torch_tail: bool = False,
+    heads: Heads = "fp32",
     threads: int = 1,
     progress: Say | None = None,
 ) -> Bundle:
@@ -81,6 +83,8 @@ def export_bundle(
         facts: Provenance from the checkpoint.
         local: Whether to carry the uncut network for the device.
         torch_tail: Whether to carry the tail for a server's torch backend.
+        heads: Arithmetic of the heads: "fp32", "int8" (where that is accurate enough) or "auto" (where it is
+            also faster on this machine).
         threads: Threads per network while timing.
         progress: Called with what is being done.
 
@@ -99,16 +103,30 @@ def export_bundle(
     measured = labelled_for(network, measured)
     with staged_directory(out) as root:
         modules = write_graphs(network, root, local=local, progress=say)
-        networks, timed = (
-            open_networks(manifest, modules, lambda file: (root / file).read_bytes(), threads=count)
-            for count in (None, threads)
-        )
+        networks, timed = _opened(manifest, modules, root, threads)
         say("comparing with torch")
         check_graphs(modules, networks, measured.images[spread(len(measured), _PARITY_IMAGES)])
         if torch_tail:
             say(TAIL_ATEN)
             latents = networks.heads[-1].run(measured.images[spread(len(measured), _PARITY_IMAGES)])
             write_tail(modules[TAIL], torch.from_numpy(latents), root / TAIL_ATEN)
+        provenance = _provenance(network, facts or {}, fitting)
+        if heads != "fp32":
+            choices = choose_heads(
+                [modules[head.name] for head in networks.heads],
+                networks,
+                timed,
+                root=root,
+                wanted=heads,
+                manifest=manifest,
+                fitting=fitting,
+                measured=measured,
+                threads=threads,
+                progress=say,
+            )
+            provenance["heads"] = "; ".join(str(choice) for choice in choices)
+            networks, timed = _opened(manifest, modules, root, threads)
+        # From here on everything is fitted to and measured on the heads that ship.
         say("frequency tables")
         tables = FrequencyTables.fit([head.run(fitting.images) for head in networks.heads])
         (root / TABLES).write_bytes(tables.to_bytes())
@@ -126,7 +144,6 @@ def export_bundle(
         (root / POINTS).write_bytes(msgspec.json.format(msgspec.json.encode(points), indent=2))
         say("golden vectors")
         write_golden(root, manifest, tables, measured.images[spread(len(measured), _GOLDEN_IMAGES)])
-        provenance = _provenance(network, facts or {}, fitting)
         if test is not None:
             say("test images")
             provenance.update(_test_facts(network, networks, labelled_for(network, test)))
@@ -141,6 +158,17 @@ def export_bundle(
 def default_name(ref: str) -> str:
     """Return a model name for the wire from a model reference: its own, or that of the user's factory."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", ref.rpartition(":")[2]).strip("._-")[:64] or "model"
+
+
+def _opened(
+    manifest: Manifest, present: Collection[str], root: Path, threads: int
+) -> tuple[BundleNetworks, BundleNetworks]:
+    """Return the networks in `root` to compute with, and again with `threads` threads, to be timed."""
+
+    def opened(count: int | None) -> BundleNetworks:
+        return open_networks(manifest, present, lambda file: (root / file).read_bytes(), threads=count)
+
+    return opened(None), opened(threads)
 
 
 def _manifest(network: SplitNetwork, name: str) -> Manifest:

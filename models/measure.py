@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.runtime.bundle import DeviceAnswer, OperatingPoint, PointRecord, PointTable
-from isthmus.runtime.bundle.networks import BundleNetworks, with_absent
+from isthmus.runtime.bundle.networks import BundleNetworks, Network, with_absent
 from isthmus.runtime.codecs import FrequencyTables, decode_payload, encode_payload
 from isthmus.runtime.datasets import ImageSet, spread
 from isthmus.runtime.errors import GateError
@@ -164,6 +164,11 @@ def _median_seconds(
         contenders.append((networks.exit, latent_nchw))
     if networks.local is not None:
         contenders.append((networks.local, image_nhwc))
+    return median_seconds(contenders)
+
+
+def median_seconds(contenders: Sequence[tuple[Network, NDArray[np.uint8]]]) -> dict[str, float]:
+    """Return the median seconds of each network for its input, by the network's name, all timed in turns."""
     samples: dict[str, list[float]] = {network.name: [] for network, _ in contenders}
     ends = time.perf_counter() + _TIMING_S
     for number in range(_WARM_ROUNDS + _MAX_ROUNDS):

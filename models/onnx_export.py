@@ -44,7 +44,7 @@ def export_module(
     # Of a batch of one the exporter would conclude that the dimension is always one.
     batch = torch.cat([example[:1], example[:1]])
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 (batch,),
@@ -63,7 +63,21 @@ def export_module(
             "control flow and of sizes that depend on the batch"
         ) from None
     assert program is not None
-    _write(_checked(program.model_proto, type(module).__name__), Path(path))
+    write_model(program.model_proto, Path(path), type(module).__name__)
+
+
+def write_model(model: onnx.ModelProto, path: Path, name: str) -> None:
+    """Check `model`, strip what tells of this machine, and write it whole or not at all.
+
+    Args:
+        model: Is changed.
+        path: The file.
+        name: What errors call it.
+
+    Raises:
+        InputError: If it is too large, fixes the batch size, or the file cannot be written.
+    """
+    _write(_checked(model, name), path)
 
 
 def _checked(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
@@ -115,8 +129,8 @@ def _write(model: onnx.ModelProto, path: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter, which warns of its dependencies and prints graphs; errors are raised anyway."""
+def quiet() -> Iterator[None]:
+    """Silence exporters, which warn of their dependencies and print graphs; errors are raised anyway."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,8 @@ from isthmus.runtime.datasets import SPEC_HELP
 if TYPE_CHECKING:
     from isthmus.runtime.bundle import Bundle
 
+# As `models.head_choice` takes them; that module is heavy to import.
+Heads = Literal["fp32", "int8", "auto"]
 # Accuracy on a few hundred images varies by a point or two for no reason.
 _OPTIMISM = 0.04
 
@@ -67,6 +69,13 @@ def command(
     torch_tail: Annotated[
         bool, typer.Option("--torch", help="Carry the tail for 'isthmus serve --backend torch' too.")
     ] = False,
+    heads: Annotated[
+        Heads,
+        typer.Option(
+            help="Arithmetic of the heads: int8 wherever that costs at most 0.3 points; auto: where it is "
+            "also faster on this machine."
+        ),
+    ] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="Threads per network when timing heads.")] = 1,
     triton: TritonFlag = None,
     mlserver: MlserverFlag = None,
@@ -126,6 +135,7 @@ def command(
             facts=facts,
             local=local,
             torch_tail=torch_tail,
+            heads=heads,
             threads=threads,
             progress=lambda what: status.update(f"exporting: {what}"),
         )
@@ -204,6 +214,9 @@ def _print(bundle: Bundle, seconds: float) -> None:
         )
     out.print(table)
     points, facts = bundle.points, bundle.manifest.provenance
+    for choice in facts.get("heads", "").split("; "):
+        if choice:
+            out.print(choice, soft_wrap=True)
     out.print(
         f"utilities on {points.measured_on}; times on {points.host}; uncut {points.teacher_utility:.1%}"
     )
