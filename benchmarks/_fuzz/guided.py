@@ -19,6 +19,7 @@ _BENCHMARKS = Path(__file__).resolve().parents[1]
 _PATIENCE_S = 120.0
 _INSTRUMENTED = "isthmus.runtime.codecs"
 _LONGEST = 4096
+_REPORT_EVERY = 500
 
 
 def has_guide() -> bool:
@@ -60,6 +61,7 @@ def main() -> None:
         from _fuzz.payload_check import PayloadVerdicts
         from _fuzz.payload_inputs import PayloadInput, PayloadInputs, seal, sources
 
+    runs = next(int(argument[len("-runs=") :]) for argument in sys.argv if argument.startswith("-runs="))
     report, verdicts, inputs = Path(sys.argv.pop(1)), PayloadVerdicts(), PayloadInputs(1)
     pool = [payload for source in sources() for payload in source.payloads]
     tables = [source.tables for source in sources()]
@@ -69,7 +71,7 @@ def main() -> None:
         which = tables[data[0] % len(tables)] if data else tables[0]
         verdicts.judge(PayloadInput("guided", which, data[1:]), inputs.shape, both=True)
         done = sum(verdicts.outcomes.values())
-        if done % 500 == 0:  # libFuzzer ends the process by itself
+        if done % _REPORT_EVERY == 0 or done >= runs:  # libFuzzer ends the process by itself
             report.write_text(json.dumps({"payloads": done, **verdicts.record()}))
 
     def mutate(data: bytes, longest: int, seed: int) -> bytes:
