@@ -24,6 +24,8 @@ _BATCH, _ORDER_IMAGES = 12, 256
 _ALONG = 2
 _PEAK, _WARM_UP, _LEAST = 4e-3, 100, 1e-4
 _WIDEST_SHARE = 0.6
+# Steps whose mean error is returned.
+_SHOWN = 20
 # Pieces are four sevenths of a side, as 128 of 224 pixels, in whole units that every stride divides.
 _PIECE, _UNIT = 4 / 7, 32
 
@@ -53,11 +55,12 @@ def teach_stem(network: SplitNetwork, pixels_nhwc: Tensor, *, steps: int, seed: 
     values = [value for layer in encoder.layers[:end] for value in layer.parameters()]
     optimiser = torch.optim.AdamW(values, lr=0.0, betas=(0.9, 0.99), weight_decay=1e-4)
     device, last = next(network.parameters()).device, len(network.config.widths) - 1
-    was_training, error = network.training, 1.0
+    was_training, warm_up = network.training, max(1, min(_WARM_UP, steps // 10))
+    errors: list[float] = []
     network.train()
     for step in range(steps):
         done = step / steps
-        rate = _PEAK * min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1.0 + math.cos(math.pi * done))
+        rate = _PEAK * min(1.0, (step + 1) / warm_up) * 0.5 * (1.0 + math.cos(math.pi * done))
         for group in optimiser.param_groups:
             group["lr"] = max(rate, _LEAST)
         x_nchw = network.normalise(_pieces(pixels_nhwc, generator).to(device))
@@ -67,9 +70,9 @@ def teach_stem(network: SplitNetwork, pixels_nhwc: Tensor, *, steps: int, seed: 
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        error += 0.05 * (float(loss.detach()) - error)
+        errors = [*errors[-_SHOWN:], float(loss.detach())]
     network.train(was_training)
-    return error
+    return sum(errors) / len(errors)
 
 
 def _goal(

@@ -203,7 +203,7 @@ def _cost(specs: Sequence[LayerSpec], shape_hwc: tuple[int, int, int]) -> float:
         if spec.kind == "conv":
             total += area * out * (dense * channels + _VALUE_COST)
         elif spec.kind == "residual":
-            total += area * out * (9 * (channels + out) + 3 * _VALUE_COST)
+            total += area * out * (9 * (channels + out) + 2 * _VALUE_COST)
         elif spec.kind == "inverted":
             total += before * spec.hidden * (channels + _VALUE_COST)
             total += area * (spec.hidden * (dense + out + _VALUE_COST) + out * _VALUE_COST)

@@ -11,6 +11,13 @@ from isthmus.models.network import SplitNetwork
 
 TINY: dict[str, dict[str, object]] = {
     "slim": {"structure": {}},
+    "pruned": {
+        "structure": {
+            "layers": ("conv 3/2 16 relu", "residual 3/1 16", "conv 3/2 16 relu"),
+            "skipped": ((1,), (), (), ()),
+            "private": True,
+        }
+    },
     "bottlefit": {"structure": {"hidden": 8, "decoder_hidden": 16}},
     "entropic": {"structure": {"decoder_hidden": (16, 8)}},
     "ensemble": {"encoder": ((16, 1), (16, 0))},

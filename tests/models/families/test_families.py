@@ -91,7 +91,7 @@ def test_every_family_at_every_backbone_that_it_fits(
     torch.manual_seed(0)
     teacher = make_model(name, 10, shape[2], image_size=shape[:2]).eval()
     used = _check_all_that_fit(teacher, shape, tiny_size, make_split, lively)
-    convolutional = {"slim", "bottlefit", "entropic", "ensemble"}
+    convolutional = {"slim", "pruned", "bottlefit", "entropic", "ensemble"}
     assert used >= {"slim", "ensemble", "token"} if name in TRANSFORMERS else used == convolutional
 
 
@@ -212,7 +212,7 @@ def test_an_ill_fitting_cut_lists_those_that_fit_the_family(
 
 
 def test_an_unknown_family_or_setting_is_one_line(tiny_size: Callable[..., BottleneckSize]) -> None:
-    with pytest.raises(PlanError, match="'wide': give one of slim, bottlefit, entropic, ensemble, token"):
+    with pytest.raises(PlanError, match="'wide': give one of slim, pruned, bottlefit, entropic, ensemble"):
         family_named("wide")
     teacher, labels = make_model("digits-cnn", 10, 1), [str(index) for index in range(10)]
 
