@@ -194,8 +194,9 @@ async def _measure(
     }
     for size in sizes:
         for _ in range(_WARM_TRIPS):
-            for road in (*roads[size].values(), streams[size]):
+            for road in roads[size].values():
                 await road.once()
+            await streams[size].once()
     for _ in range(rounds):
         for size in sizes:
             for name, road in roads[size].items():
@@ -206,8 +207,9 @@ async def _measure(
             for _ in range(trips):
                 await streams[size].once()
     for size in sizes:
-        for road in (*roads[size].values(), streams[size]):
+        for road in roads[size].values():
             await road.close()
+        await streams[size].close()
     return taken, {size: stream.marks for size, stream in streams.items()}, cpu_s
 
 

@@ -52,6 +52,7 @@ class StreamLine:
         self._call: Any = InferenceStub(channel).ModelStreamInfer()
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._sent = 0
+        self._writing = asyncio.Lock()
         self._reader = asyncio.create_task(self._read())
 
     async def ask(self, frame: int) -> Scores:
@@ -59,7 +60,8 @@ class StreamLine:
         frame_id = str(self._sent)
         self._sent += 1
         waiting = self._waiting[frame_id] = asyncio.get_running_loop().create_future()
-        await self._call.write(self._request(frame, frame_id))
+        async with self._writing:  # gRPC takes one message of a call at a time
+            await self._call.write(self._request(frame, frame_id))
         response = await waiting
         answer = parse_answer(response.infer_response)
         if response.error_message or answer.outcome != "ok":

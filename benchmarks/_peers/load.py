@@ -56,7 +56,7 @@ async def closed_loop(open_line: Open, server: Child, *, streams: int, seconds: 
     """
     lines = [open_line(number) for number in range(streams)]
     stop = False
-    counted: list[float] = []
+    answered: list[tuple[float, float]] = []  # when, after how long
     refused = 0
 
     async def device(line: Line, number: int) -> None:
@@ -66,7 +66,8 @@ async def closed_loop(open_line: Open, server: Child, *, streams: int, seconds: 
             began_s = time.perf_counter()
             try:
                 await line.ask(frame)
-                counted.append(time.perf_counter() - began_s)
+                ended_s = time.perf_counter()
+                answered.append((ended_s, ended_s - began_s))
             except IsthmusError:
                 refused += 1
                 await asyncio.sleep(0.01)
@@ -76,23 +77,37 @@ async def closed_loop(open_line: Open, server: Child, *, streams: int, seconds: 
     devices = [asyncio.create_task(device(line, number)) for number, line in enumerate(lines)]
     # A few batches, until frames of all streams are spread over them as they will be.
     await asyncio.sleep(0.2 * seconds)
-    counted.clear()
     clocks = _Clocks(server)
+    begin_s = time.perf_counter()
     await asyncio.sleep(seconds)
-    latency_s = np.array(counted)
-    elapsed_s, client, of_server = clocks.shares()
+    end_s = time.perf_counter()
+    _, client, of_server = clocks.shares()
     stop = True
     await asyncio.gather(*devices)
     for line in lines:
         await line.close()
+    times_s, latencies_s = (np.array(column) for column in zip(*answered, strict=True))
     return Taken(
-        frames_per_s=len(latency_s) / elapsed_s,
-        latency_s=latency_s,
+        frames_per_s=answer_rate(times_s, begin_s, end_s),
+        latency_s=latencies_s[(times_s > begin_s) & (times_s <= end_s)],
         client_share=client,
         server_share=of_server,
         late_s=np.empty(0),
         refused=refused,
     )
+
+
+def answer_rate(times_s: NDArray[np.float64], begin_s: float, end_s: float) -> float:
+    """Return the rate of answers at the ascending `times_s` from `begin_s` to `end_s`; 0: it is unknown.
+
+    Answers come in batches, and a stretch that cuts one off counts it for more or less time than it took. So
+    the stretch is taken from the last answer before its beginning to the last one in it.
+    """
+    first, last = np.searchsorted(times_s, (begin_s, end_s), side="right")
+    first = max(int(first), 1)
+    if last <= first:
+        return 0.0
+    return float((last - first) / (times_s[last - 1] - times_s[first - 1]))
 
 
 def poisson(rate_per_s: float, seconds: float, seed: int) -> NDArray[np.float64]:

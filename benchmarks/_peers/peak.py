@@ -51,7 +51,7 @@ def _peak_flops_per_s(device: str, precision: str) -> float:
 
     side = _SIDE[device]
     left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2))
-    taken_s = []
+    taken_s: list[float] = []
     end_s = time.perf_counter() + _SECONDS
     while time.perf_counter() < end_s or len(taken_s) < 3:
         began_s = time.perf_counter()

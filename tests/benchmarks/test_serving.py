@@ -124,6 +124,14 @@ def test_an_ideal_server_keeps_its_order_and_its_batches(
     assert sizes.max() <= max_batch
 
 
+def test_answers_in_batches_have_the_rate_of_the_batches(load: ModuleType) -> None:
+    # Eight at once, every second: whatever stretch of whole seconds or not is looked at.
+    times_s = np.repeat(np.arange(1.0, 11.0), 8) + np.tile(np.arange(8) * 1e-6, 10)
+    for begin_s, end_s in ((2.5, 5.5), (2.1, 5.9), (2.9, 7.05)):
+        assert load.answer_rate(times_s, begin_s, end_s) == pytest.approx(8.0, rel=1e-4)
+    assert load.answer_rate(times_s, 3.1, 3.9) == 0.0
+
+
 def test_poisson_arrivals_have_their_rate(load: ModuleType) -> None:
     arrivals_s = load.poisson(200.0, 50.0, 1)
     assert len(arrivals_s) == pytest.approx(10_000, rel=0.05)
