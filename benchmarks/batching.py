@@ -4,7 +4,7 @@ Options:
     tails: Names out of cifar (ResNet-56) and mobilenet (MobileNetV2), with commas.
     cifar, mobilenet: Their bundles. Without: runs/cifar10-bundle, and one that is exported at the first run.
     rounds: How often every contender has its turn at every load.
-    seconds: How long a turn lasts, for the cifar tail; for the larger one it is twice as long.
+    seconds: How long a turn lasts, for the cifar tail; for the larger one it is half as long again.
     backend, device, precision: What computes our tails: onnxruntime or torch; cpu or cuda; fp32, bf16, fp16.
     max_batch: Most latents of a batch, of every server.
     pin: "apart": all servers on the last core, one thread a tail, and this process, which is all the
@@ -90,7 +90,7 @@ def run(
     figures, ratios = {}, {}
     for name in tails.split(","):
         tail = _tail(name, cifar, mobilenet)
-        turn_s = seconds if name == "cifar" else 2 * seconds
+        turn_s = seconds if name == "cifar" else 1.5 * seconds
         streams = _QUICK_STREAMS if quick else STREAMS
         with on_cores(here), contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -183,7 +183,7 @@ async def _measure(
     }
     for number in range(rounds):
         for road in contest.roads:
-            best = max(_rate(turns[road, count]) for count in streams)
+            best = max(1.0, *(_rate(turns[road, count]) for count in streams))
             arrivals_s = poisson(LOAD * best, 2 * seconds, seed=number)
             with contest.turn(road) as server:
                 taken = await open_loop(contest.opener(road), server, arrivals_s, streams=_OPEN_STREAMS)
@@ -221,7 +221,9 @@ def _closed(turns: list[Taken]) -> dict[str, Any]:
     rates = [taken.frames_per_s for taken in turns]
     return {
         "frames_per_s": {"median": float(np.median(rates)), "min": min(rates), "max": max(rates)},
-        "frames_per_cpu_s": float(np.median([taken.frames_per_s / taken.server_share for taken in turns])),
+        "frames_per_cpu_s": float(
+            np.median([taken.frames_per_s / max(taken.server_share, 1e-9) for taken in turns])
+        ),
         **_latency([taken.latency_s for taken in turns]),
         "client_core_share": float(np.mean([taken.client_share for taken in turns])),
         "server_core_share": float(np.mean([taken.server_share for taken in turns])),
@@ -280,7 +282,7 @@ def _ratios(figures: dict[str, Any], streams: tuple[int, ...]) -> dict[str, Any]
     alone = [cell["frames_per_s"]["median"] for key, cell in figures["mixed"].items() if key != "all_points"]
     together = figures["mixed"]["all_points"]["frames_per_s"]["median"]
     # Lines of different points take turns: what they carry together is the harmonic mean, if nothing is lost.
-    ratios["mixed_over_alone"] = together * float(np.mean([1 / rate for rate in alone]))
+    ratios["mixed_over_alone"] = together * float(np.mean([1 / max(rate, 1e-9) for rate in alone]))
     for road, cell in figures["open"].items():
         if "p99_s" in cell:
             single_s = closed[road][f"{streams[0]}_streams"]["latency_s"]["median"]
