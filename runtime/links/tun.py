@@ -108,7 +108,7 @@ def dying_with_parent(command: Sequence[str]) -> list[str]:
     """
     if shutil.which(command[0]) is None:
         raise InputError(f"{command[0]}: no such program; give one that can be run here")
-    # The kernel tells only of ends that come later: a parent that was killed before the call shows in getppid.
+    # The kernel tells only of ends that come later; a parent that was killed before shows in getppid.
     script = (
         f"import ctypes, os, sys; ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {signal.SIGTERM:d}); "
         f"os.getppid() == {os.getpid()} or sys.exit(1); "
