@@ -62,27 +62,41 @@ def load_checkpoint(path: Path, *, weights: Path | None = None) -> SplitNetwork:
     path = path / CHECKPOINT_NAME if path.is_dir() else path
     contents = read_checkpoint(path)
     config = SplitConfig.from_dict(contents["config"])
-    teacher = make_model(
-        config.model,
-        num_classes=len(config.labels),
-        in_channels=config.input_channels,
-        image_size=(config.input_height, config.input_width),
-    )
+    teacher = make_teacher(config)
     if weights is not None:
         load_weights(teacher, weights)
     elif contents["teacher"] is not None:
         _load_state(teacher, contents["teacher"], path, "teacher")
     else:
         raise ArtifactError(f"{path}: leaves out the weights of {config.model}; give them with --weights")
-    digest = tensor_digest(teacher)
-    if config.teacher_digest not in ("", digest):
-        raise ArtifactError(
-            f"{weights or path}: these weights of {config.model} have digest {digest}, the checkpoint was "
-            f"trained with {config.teacher_digest}; give the same weights"
-        )
+    check_teacher(config, teacher, weights or path)
     network = SplitNetwork(config, teacher)
     load_parts(network, contents["parts"], path)
     return network.eval()
+
+
+def make_teacher(config: SplitConfig) -> nn.Module:
+    """Return the uncut network of `config`, without its weights."""
+    return make_model(
+        config.model,
+        num_classes=len(config.labels),
+        in_channels=config.input_channels,
+        image_size=(config.input_height, config.input_width),
+    )
+
+
+def check_teacher(config: SplitConfig, teacher: nn.Module, path: Path) -> None:
+    """Check that `teacher`, whose weights come from `path`, is the one that `config` was trained with.
+
+    Raises:
+        ArtifactError: If it is not.
+    """
+    digest = tensor_digest(teacher)
+    if config.teacher_digest not in ("", digest):
+        raise ArtifactError(
+            f"{path}: these weights of {config.model} have digest {digest}, the bottleneck was "
+            f"trained with {config.teacher_digest}; give the same weights"
+        )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -19,6 +19,15 @@ from isthmus.cli._export_servers import (
     is_bundle,
     print_servers,
 )
+from isthmus.cli._export_zoo import (
+    NotesFlag,
+    Source,
+    ToZooFlag,
+    ZooFlag,
+    print_entry,
+    through_entry,
+    write_card,
+)
 from isthmus.runtime.datasets import SPEC_HELP
 
 if TYPE_CHECKING:
@@ -32,12 +41,12 @@ _OPTIMISM = 0.04
 
 def command(
     checkpoint: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             help="Checkpoint of 'isthmus train', or its --out directory. With --triton or --mlserver also a "
             "bundle, which is left as it is."
         ),
-    ],
+    ] = None,
     out_dir: Annotated[
         Path | None, typer.Option("--out", help="Directory of the bundle; a bundle there is replaced.")
     ] = None,
@@ -77,6 +86,9 @@ def command(
         ),
     ] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="Threads per network when timing heads.")] = 1,
+    zoo: ZooFlag = None,
+    to_zoo: ToZooFlag = None,
+    notes: NotesFlag = None,
     triton: TritonFlag = None,
     mlserver: MlserverFlag = None,
     triton_backend: TritonBackendFlag = "onnxruntime",
@@ -89,13 +101,18 @@ def command(
     training images, the utilities that policies read are measured on images held out of training; 'isthmus
     eval' gives the accuracy on test images.
 
+    --zoo takes a trained bottleneck that comes with the package: the uncut network's weights and images are
+    yours, the rest is made again within about a minute.
+
     The tail alone may be served by Triton or MLServer: --triton and --mlserver write what they need, of the
     bundle just made or of an older one. Agents send them plain latents.
     """
     from isthmus.runtime.errors import InputError
 
     files = ServerFiles(triton=triton, mlserver=mlserver, triton_backend=triton_backend, max_batch=max_batch)
-    if is_bundle(checkpoint):
+    if (checkpoint is None) == (zoo is None):
+        raise InputError("export takes a checkpoint or --zoo NAME; give one of the two")
+    if checkpoint is not None and is_bundle(checkpoint):
         if not files.wanted:
             raise InputError(
                 f"{checkpoint} is a bundle: say --triton DIR or --mlserver DIR, or give a checkpoint"
@@ -104,15 +121,13 @@ def command(
         return
     if out_dir is None or dataset is None:
         raise InputError(
-            f"{checkpoint}: a checkpoint is exported with --out DIR and --dataset SPEC; give both"
+            f"{checkpoint or zoo}: a checkpoint is exported with --out DIR and --dataset SPEC; give both"
         )
-    from isthmus.models.checkpoint import CHECKPOINT_NAME, load_checkpoint, read_checkpoint
     from isthmus.models.export import export_bundle
     from isthmus.runtime.datasets import ImageSet, load_dataset
 
     started = time.monotonic()
-    file = checkpoint / CHECKPOINT_NAME if checkpoint.is_dir() else checkpoint
-    network, facts = load_checkpoint(file, weights=weights), read_checkpoint(file)["facts"]
+    network, facts = Source(checkpoint=checkpoint, zoo=zoo, to_zoo=to_zoo, weights=weights).load()
     if plan is not None:
         facts = {**facts, "plan": _plan_reason(plan, network.config.cut)}
     size = (network.config.input_height, network.config.input_width)
@@ -124,6 +139,9 @@ def command(
     train_images = load(dataset, "train")
     test_images = load(test, "test") if test is not None else None
     calibration_images = load(calibration, "test") if calibration is not None else None
+    storage = None
+    if to_zoo is not None and weights is not None:
+        network, facts, storage = through_entry(network, facts, to_zoo, weights, train_images)
     with console.status("exporting") as status:
         bundle = export_bundle(
             network,
@@ -143,11 +161,15 @@ def command(
     note = optimism(bundle)
     if note is not None:
         console.print(f"note: {note}", soft_wrap=True)
+    if to_zoo is not None and storage is not None:
+        write_card(to_zoo, network, facts, bundle, storage, test=test_images, notes=notes)
     written = files.write(bundle)
     if as_json:
         print_json({**summary(bundle, seconds), "servers": written})
     else:
         _print(bundle, seconds)
+        if to_zoo is not None and storage is not None:
+            print_entry(to_zoo, storage)
         print_servers(written)
 
 

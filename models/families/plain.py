@@ -24,24 +24,25 @@ class PlainResidual(nn.Module):
         return total.relu() if self.rectified else total
 
 
-class PaddedShortcut(nn.Module):
-    """Every so many pixels, and channels of zeros behind the others; no parameters."""
-
-    def __init__(self, stride: int, missing: int) -> None:
-        """Take the stride and how many channels are added."""
-        super().__init__()
-        self.stride, self.missing = stride, missing
-
-    def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return [n, c + missing, h/stride, w/stride]."""
-        return padded(x_nchw, self.stride, self.missing)
-
-
 def padded(x_nchw: Tensor, stride: int, missing: int) -> Tensor:
     """Return every `stride`-th pixel of features, with `missing` channels of zeros behind them."""
     if stride > 1:
         x_nchw = x_nchw[:, :, ::stride, ::stride]
     return F.pad(x_nchw, (0, 0, 0, 0, 0, missing)) if missing else x_nchw
+
+
+def selecting(channels: int, missing: int, stride: int) -> nn.Conv2d:
+    """Return a convolution that does what `padded` does, exactly.
+
+    Its weights are ones and zeros. Slices and pads would make ONNX Runtime leave the layout, and the bytes,
+    that convolutions compute in: this takes less time, above all in 8 bits.
+    """
+    return plain_conv(
+        torch.eye(channels + missing, channels)[:, :, None, None],
+        torch.ones(channels + missing),
+        torch.zeros(channels + missing),
+        stride,
+    )
 
 
 class Shortcut(nn.Sequential):

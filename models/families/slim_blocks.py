@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.models.families.layers import SlimBatchNorm2d, SlimConv2d, SlimDepthwise2d
-from isthmus.models.families.plain import PaddedShortcut, PlainResidual, Shortcut, padded
+from isthmus.models.families.plain import PlainResidual, Shortcut, padded, selecting
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
 
@@ -67,7 +67,7 @@ class SlimResidual(nn.Module):
     ) -> None:
         """Take the channels per width index and the stride of the first convolution."""
         super().__init__()
-        self.stride = stride
+        self.stride, self.channels = stride, tuple(channels)
         self.conv1 = SlimConv2d(in_channels, channels, 3, stride)
         self.norm1 = SlimBatchNorm2d(channels, private=private)
         self.conv2, self.norm2 = SlimConv2d(channels, channels, 3), SlimBatchNorm2d(channels, private=private)
@@ -94,9 +94,15 @@ class SlimResidual(nn.Module):
                 self.conv1.materialise(width_index, *self.norm1.folded(width_index)),
                 self.conv2.materialise(width_index, *self.norm2.folded(width_index)),
                 rectified=True,
-                shortcut=shortcut or _plain_shortcut(self.stride, self.missing[width_index]),
+                shortcut=shortcut or self._plain_shortcut(width_index),
             )
         ]
+
+    def _plain_shortcut(self, width_index: int) -> nn.Module | None:
+        missing = self.missing[width_index]
+        if self.stride == 1 and not missing:
+            return None
+        return selecting(self.channels[width_index] - missing, missing, self.stride)
 
 
 class SlimInverted(nn.Module):
@@ -149,10 +155,6 @@ def activated(x_nchw: Tensor, activation: str) -> Tensor:
         return x_nchw.relu()
     # One kernel backwards, where a clamp has four.
     return F.hardtanh(x_nchw, 0.0, 6.0) if activation == "relu6" else x_nchw
-
-
-def _plain_shortcut(stride: int, missing: int) -> nn.Module | None:
-    return None if stride == 1 and not missing else PaddedShortcut(stride, missing)
 
 
 class SlimStage(nn.Module):

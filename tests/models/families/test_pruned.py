@@ -65,8 +65,8 @@ def test_every_width_runs_its_layers_and_is_materialised(
         assert (own != own[:1]).any()
     heads = [network.materialise_head(width_index) for width_index in range(3)]
     convolutions = [sum(isinstance(part, nn.Conv2d) for part in head.modules()) for head in heads]
-    # A residual block has two convolutions, an inverted one three.
-    assert [convolutions[2] - count for count in convolutions] == [5, 3, 0]
+    # A residual block has two convolutions, a strided one another as its shortcut; an inverted one has three.
+    assert [convolutions[2] - count for count in convolutions] == [6, 4, 0]
     assert not any(isinstance(part, nn.BatchNorm2d) for head in heads for part in head.modules())
 
 
