@@ -43,7 +43,7 @@ def start_linearly(network: SplitNetwork, pixels_nhwc: Tensor) -> float:
     features, wanted = _samples(network, pixels_nhwc, widest)
     centre, goal = features.mean(dim=0), wanted.mean(dim=0)
     x, y = features - centre, wanted - goal
-    weights = _regression(x, y)
+    weights = regression(x, y)
     variances, directions = torch.linalg.eigh((x @ weights).T @ (x @ weights) / len(x))
     channels = min(network.config.channels, len(variances))
     variances, directions = variances.flip(0)[:channels], directions.flip(1)[:, :channels]
@@ -83,7 +83,7 @@ class _Projection:
         channels, mean = code.shape[1], code.mean(dim=0)
         own = self._own(width_index)
         if self._gain is None or self._bias is None:
-            weights = _regression(features - features.mean(dim=0), code - mean)
+            weights = regression(features - features.mean(dim=0), code - mean)
             own.weight[:channels, :, 0, 0] = weights.T.float()
             own.bias[:channels] = (mean - features.mean(dim=0) @ weights).float()
             return
@@ -97,10 +97,10 @@ class _Projection:
         return self.layer[width_index] if isinstance(self.layer, PrivateProjection) else self.layer
 
 
-def _regression(x: Tensor, y: Tensor) -> Tensor:
+def regression(x: Tensor, y: Tensor) -> Tensor:
     """Return the weights [a, b] by which centred `x` [n, a] comes nearest to centred `y` [n, b]."""
     moments = x.T @ x
-    ridge = _RIDGE * moments.diagonal().mean() * torch.eye(len(moments), dtype=x.dtype)
+    ridge = _RIDGE * moments.diagonal().mean() * torch.eye(len(moments), dtype=x.dtype, device=x.device)
     weights: Tensor = torch.linalg.solve(moments + ridge, x.T @ y)
     return weights
 

@@ -47,7 +47,8 @@ class RatePrice:
 
     # About 50 steps for a factor of e when the rate is off by that factor.
     SPEED = 0.02
-    LOWEST, HIGHEST = 1e-8, 1e-2
+    # A price that fell lower than this takes thousands of steps to be felt again.
+    LOWEST, HIGHEST = 1e-7, 1e-2
 
     def __init__(
         self,

@@ -37,9 +37,11 @@ class _Moments:
 
     def add(self, x_nchw: Tensor) -> None:
         self.batches += 1
-        values = x_nchw.detach().double()
-        self.mean = self.mean + (values.mean(dim=(0, 2, 3)).cpu() - self.mean) / self.batches
-        self.square = self.square + (values.square().mean(dim=(0, 2, 3)).cpu() - self.square) / self.batches
+        variance, mean = torch.var_mean(x_nchw.detach().float(), dim=(0, 2, 3), correction=0)
+        mean = mean.double().cpu()
+        square = variance.double().cpu() + mean.square()
+        self.mean = self.mean + (mean - self.mean) / self.batches
+        self.square = self.square + (square - self.square) / self.batches
 
     @property
     def deviation(self) -> Tensor:

@@ -67,7 +67,7 @@ OPTIONS: Mapping[str, Option] = {
     "start": Option(
         "path", "First weights: teacher (its layers, copied and thinned), a checkpoint or a file of parts."
     ),
-    "start_images": Option("whole", "With teacher: images by which its channels are sorted.", 256, least=32),
+    "start_images": Option("whole", "With teacher: images by which its channels are sorted.", 128, least=32),
     "stem_steps": Option(
         "whole", "With teacher: steps in which new layers first learn what theirs give.", 0, least=0
     ),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from isthmus.models.averaging import WeightAverage
 from isthmus.models.finite import first_gradient, first_tensor
+from isthmus.models.narrow_start import start_narrower
 from isthmus.models.objective import Objective
 from isthmus.models.optimisers import make_optimiser
 from isthmus.models.settings import TrainSettings
@@ -54,7 +55,7 @@ class BottleneckTrainer:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.objective = Objective(network, settings, self.generator)
         self.prior, self.price = self.objective.prior, self.objective.price
-        self.answers = False
+        self.answers = self.narrower = False
         self.optimiser = make_optimiser(network, self.prior, settings, answers=False, started=self._started)
         trained = {name: value for name, value in network.named_parameters() if value.requires_grad}
         self.average = WeightAverage(trained, settings.average) if settings.average else None
@@ -83,6 +84,7 @@ class BottleneckTrainer:
         self._enter_stage(progress)
         if not self.network.training:
             self.network.train()
+        self._let_narrower_in(batch_nhwc, progress)
         factor, late = self.settings.schedule.rate(progress), self.settings.start_factor(progress)
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * factor * (late if group["rests"] else 1.0)
@@ -113,6 +115,7 @@ class BottleneckTrainer:
             "noise": self.objective.noise.get_state(),
             "average": None if self.average is None else self.average.state(),
             "answers": self.answers,
+            "narrower": self.narrower,
             "steps": self.steps,
         }
 
@@ -127,11 +130,18 @@ class BottleneckTrainer:
         self.objective.noise.set_state(state["noise"])
         if self.average is not None:
             self.average.restore(state["average"])
-        self.steps = int(state["steps"])
+        self.steps, self.narrower = int(state["steps"]), bool(state["narrower"])
 
     def _enter_stage(self, progress: float) -> None:
         if not self.answers and self.settings.schedule.answers(progress):
             self._answer()
+
+    def _let_narrower_in(self, batch_nhwc: Tensor, progress: float) -> None:
+        """After delayed shrinking, start the narrower widths from what the widest has learned."""
+        begun = self.settings.schedule.full_width
+        if begun and progress >= begun and not self.narrower:
+            self.narrower = True
+            start_narrower(self.network, self.prior, batch_nhwc.to(self.device))
 
     def _answer(self) -> None:
         """Enter stage 2: some recipes change the optimiser there, or stop training the encoder."""
