@@ -223,6 +223,7 @@ async def _keep_workers(
         (sys.executable, "-m", "isthmus", *sys.argv[1:]),
         processes=config.processes,
         port=port,
+        grace_s=config.grace_s,
         environment=environment,
         on_ready=on_ready,
         on_death=forget_process if page is not None else lambda pid: None,

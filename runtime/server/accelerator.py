@@ -8,11 +8,15 @@ that the device does not idle while the event loop is busy with messages.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import threading
 from collections import deque
 from typing import Any, Protocol
 
 from isthmus.runtime.server.turns import Turns
+
+log = logging.getLogger("isthmus.server")
 
 # What two hand-offs between threads cost; work shorter than that is done where it is.
 HAND_OFF_S = 100e-6
@@ -139,6 +143,14 @@ class Accelerator:
         self._work_waits.notify()
 
     def _serve(self) -> None:
+        try:
+            self._compute_on()
+        except BaseException:  # no memory, most likely
+            # Without this thread frames would wait for ever; another process serves them better.
+            log.critical("the thread that computes cannot go on, and the server ends", exc_info=True)
+            _end_process()
+
+    def _compute_on(self) -> None:
         while True:
             with self.lock:
                 while self._busy or (lane := self._turns.next(_waits)) is None:
@@ -165,6 +177,10 @@ class Accelerator:
         while self._computed:
             lane, work = self._computed.popleft()
             lane.deliver(work)
+
+
+def _end_process() -> None:
+    os._exit(1)
 
 
 def _waits(lane: Lane) -> bool:

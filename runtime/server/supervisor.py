@@ -22,6 +22,10 @@ from isthmus.runtime.server.restarts import Restarts
 
 log = logging.getLogger("isthmus.server")
 
+# Seconds beyond its grace in which a worker that is told to stop has to be gone: for a batch that nothing can
+# interrupt, the last bytes, and the end of the process.
+_MARGIN_S = 5.0
+
 # A worker's number and the port, so that a process knows that it is one.
 WORKER = "ISTHMUS_SERVE_WORKER"
 
@@ -84,6 +88,7 @@ class Supervisor:
         *,
         processes: int,
         port: int,
+        grace_s: float = 5.0,
         environment: Mapping[str, str] | None = None,
         on_ready: Callable[[dict[str, Any]], None] = lambda said: None,
         on_death: Callable[[int], None] = lambda pid: None,
@@ -95,6 +100,8 @@ class Supervisor:
             command: Starts one worker.
             processes: How many.
             port: The port they share.
+            grace_s: Seconds they have to answer what they have accepted when they are told to stop; one that
+                is not gone soon after them is killed.
             environment: Theirs; None: this process's.
             on_ready: Called once, when all are ready, with what the first one said.
             on_death: Called with the process id of each that has ended.
@@ -107,6 +114,8 @@ class Supervisor:
         self._command = tuple(command)
         self._count = processes
         self._port = port
+        self._grace_s = grace_s
+        self._killing: asyncio.TimerHandle | None = None
         self._environment = dict(os.environ if environment is None else environment)
         self._on_ready = on_ready
         self._on_death = on_death
@@ -140,6 +149,8 @@ class Supervisor:
             await asyncio.wait(keepers)
             for helper in helpers:
                 helper.cancel()
+            if self._killing is not None:
+                self._killing.cancel()
             self.drain_s = time.monotonic() - self._stopped_s
         for keeper in keepers:
             keeper.result()
@@ -168,7 +179,16 @@ class Supervisor:
         if not self._stopping.is_set():
             self._stopped_s = time.monotonic()
             self._stopping.set()
+            loop = asyncio.get_running_loop()
+            self._killing = loop.call_later(self._grace_s + _MARGIN_S, self._kill_the_stuck)
         self._send(number)
+
+    def _kill_the_stuck(self) -> None:
+        for number, worker in self._workers.items():
+            if worker.returncode is None:
+                log.error("worker %d (process %d) does not stop; killed", number, worker.pid)
+                self.complete = False
+                worker.kill()
 
     def _send(self, number: int) -> None:
         for worker in self._workers.values():

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from isthmus.runtime.errors import NetworkError, ServiceError
+from isthmus.runtime.server import supervisor as supervisor_module
 from isthmus.runtime.server.restarts import Restarts
 from isthmus.runtime.server.supervisor import ReservedPort, StartFailedError, Supervisor
 
@@ -92,6 +93,21 @@ async def test_a_stop_before_anybody_is_ready_ends_it():
     signals.put_nowait(signal.SIGTERM)
     await asyncio.wait_for(running, 60)
     assert not supervisor._workers
+
+
+async def test_a_worker_that_does_not_stop_is_killed(caplog, monkeypatch):
+    monkeypatch.setattr(supervisor_module, "_MARGIN_S", 0.1)
+    ready, signals = asyncio.Event(), asyncio.Queue()
+    deaf = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    supervisor = _supervisor(deaf + READY + WAIT, grace_s=0.1, on_ready=lambda said: ready.set())
+    running = asyncio.create_task(supervisor.run(signals))
+    await asyncio.wait_for(ready.wait(), 60)
+    workers = [worker.pid for worker in supervisor._workers.values()]
+    signals.put_nowait(signal.SIGTERM)
+    await asyncio.wait_for(running, 60)
+    assert not supervisor.complete
+    for number, pid in enumerate(workers):
+        assert f"worker {number} (process {pid}) does not stop; killed" in caplog.text
 
 
 def test_a_reserved_port_takes_sharers_and_keeps_others_out():
