@@ -139,8 +139,8 @@ class FrameCall:
             self._submit(latents, on_loop=False)
         except Exception:  # no memory: nobody looks at what this thread raises
             log.exception("frame %r of model %r", self._frame.frame_id, self._frame.model)
-            error = BackendError("internal error; see the server's log")
-            self._model.workers.loop.call_soon_threadsafe(self._fail, error)
+            bug = BackendError("internal error; see the server's log")
+            self._model.workers.loop.call_soon_threadsafe(self._fail, bug)
 
     def _submit(self, latents: Sequence[NDArray[np.uint8]], *, on_loop: bool = True) -> None:
         self._decoded_s = self._model.clock()

@@ -150,9 +150,9 @@ async def test_a_process_without_memory(server_process, tiny_bundle, traffic):
                 assert await traffic.exchange(channel, frames=10) == 10
         served += 100
         stopped = await asyncio.to_thread(server.stop)
-        # Of one that died nobody knows the count.
+        # Of one that died, or was killed because it did not stop, nobody knows the count.
         assert stopped["outcomes"]["ok"] <= served
-        assert has_died or stopped["outcomes"]["ok"] == served
+        assert has_died or not stopped["complete"] or stopped["outcomes"]["ok"] == served
     finally:
         server.close()
 
