@@ -200,7 +200,14 @@ class _Run:
         network = self.trainer.network
         if self.trainer.average is not None:
             self.trainer.average.apply()
-        calibrate(network, images, kind=self.settings.calibration)
+        settings = self.settings
+        calibrate(
+            network,
+            images,
+            kind=settings.calibration,
+            augmentation=settings.augmentation,
+            seed=settings.seed,
+        )
         try:
             self._finish_exit(images)
         except _StoppedError:

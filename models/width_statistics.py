@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from isthmus.models.augment import Augmentation
 from isthmus.models.families.layers import SlimBatchNorm2d
 from isthmus.models.settings import Calibration
 from isthmus.models.split_network import SplitNetwork
@@ -15,9 +16,15 @@ _IMAGES, _PIXELS, _BATCH = 4096, 1 << 26, 256
 
 
 def calibrate(
-    network: SplitNetwork, images: ImageSet, *, kind: Calibration = "width", share: float = 1.0
+    network: SplitNetwork,
+    images: ImageSet,
+    *,
+    kind: Calibration = "width",
+    share: float = 1.0,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
 ) -> None:
-    """Measure the statistics of every width on up to 4,096 of `images`, evenly spread, unaugmented.
+    """Measure the statistics of every width on up to 4,096 of `images`, evenly spread.
 
     Args:
         network: What to calibrate, on its device.
@@ -25,10 +32,16 @@ def calibrate(
         kind: "width" measures each; "widest" gives the widest's to all, which is what leaving calibration out
             means for weights that widths share.
         share: Of the images that are usually taken; less for a glance in the middle of a training.
+        augmentation: That of the training, whose statistics the weights are used to: those of untouched
+            images cost CIFAR-10's network two points of accuracy on images held out.
+        seed: Of the augmentation.
     """
     height, width, _ = images.shape_hwc
     count = max(2, int(share * min(_IMAGES, _PIXELS // (height * width))))
     chosen = torch.from_numpy(images.images[spread(len(images), count)])
+    if augmentation is not None:
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.cat([augmentation(part, generator) for part in torch.split(chosen, _BATCH)])
     device, batch = next(network.parameters()).device, max(2, min(_BATCH, (_PIXELS >> 3) // (height * width)))
     network.calibrate([part.to(device) for part in torch.split(chosen, batch) if len(part) > 1])
     if kind == "widest":

@@ -14,7 +14,7 @@ from isthmus.models.evaluate import Evaluation, PointResult, evaluate
 from isthmus.models.network import SplitNetwork
 from isthmus.models.progress import TrainProgress
 from isthmus.models.run_state import METRICS, append_metrics
-from isthmus.models.settings import Calibration
+from isthmus.models.settings import TrainSettings
 from isthmus.models.width_statistics import calibrate
 from isthmus.runtime.datasets import ImageSet
 
@@ -36,12 +36,24 @@ class TrainingBar:
         self._bits: dict[int, float] = {}
 
     def hold_out(
-        self, network: SplitNetwork, trained: ImageSet, held_out: ImageSet, every: int, kind: Calibration
+        self,
+        network: SplitNetwork,
+        trained: ImageSet,
+        held_out: ImageSet,
+        every: int,
+        recipe: TrainSettings,
     ) -> None:
         """Measure `network` on `held_out` after `every` so many epochs, calibrated on some of `trained`."""
 
         def measure() -> list[PointResult]:
-            calibrate(network, trained, kind=kind, share=_CALIBRATION_SHARE)
+            calibrate(
+                network,
+                trained,
+                kind=recipe.calibration,
+                share=_CALIBRATION_SHARE,
+                augmentation=recipe.augmentation,
+                seed=recipe.seed,
+            )
             return list(evaluate(network, held_out).points)
 
         self._held, self._every = measure, every

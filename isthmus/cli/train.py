@@ -154,7 +154,7 @@ def _train(
                 trained,
                 labelled_for(network, held_out),
                 settings["validation_every"],
-                recipe.calibration,
+                recipe,
             )
         result = train_bottleneck(
             network,
