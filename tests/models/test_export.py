@@ -320,3 +320,21 @@ def test_a_torch_tail_answers_as_the_onnx_one_does(
         found = built(torch.from_numpy(latents)).numpy()
     np.testing.assert_allclose(found, networks.tail.run(latents), rtol=1e-3, atol=1e-4)
     assert np.ptp(found, axis=0).max() > 1e-3
+
+
+def test_images_of_other_classes_are_measured_by_agreement_and_say_so(
+    network: SplitNetwork, train_images: ImageSet, tmp_path: Path
+) -> None:
+    animals = ImageSet(
+        images=train_images.images,
+        labels=train_images.labels % 2,
+        classes=("cat", "dog"),
+        name="animals",
+    )
+    out = tmp_path / "bundle"
+    points = export_bundle(network, out, train=animals, facts={"held_out": "24"}, local=True).points
+    assert points.measured_on.startswith("24 held out of animals, agreement with the uncut network")
+    assert points.teacher_utility == 1.0
+    assert points.local is not None
+    assert points.local.utility == 1.0, "the exported uncut network agrees with itself"
+    assert all(record.utility < 1.0 for record in points.records)
