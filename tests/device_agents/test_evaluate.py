@@ -143,9 +143,10 @@ async def test_a_frame_that_is_not_answered_ends_the_measurement(
         return oip.ModelStreamInferResponse(infer_response=answer_response(answer, model="tiny", output="x"))
 
     server = await scripted_server(reply={**replies, "wide": wide}[kind], extensions=extensions)
-    if kind in ("failed", "busy") and not extensions:
-        # A call has no place for an error message beside an answer.
-        message = f"did not answer image .: {kind}"
+    if not extensions:
+        # Calls run side by side, so any image may be the first; and a call has no place for an error message
+        # beside an answer.
+        message = message.replace(" 0", r" \d+").replace("'0'", r"'\d+'").replace("scripted ", "")
     with pytest.raises(PeerError, match=message):
         await evaluate(tiny, images, server=server.address)
 
