@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, Literal
 
@@ -43,14 +45,17 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     schema_version: int = EVENT_SCHEMA_VERSION
 
 
-class FrameEvent(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
-    """How one captured frame ended. Exactly one per frame.
+class FrameEvent(msgspec.Struct, frozen=True, kw_only=True, tag="frame", omit_defaults=True):
+    """How one captured frame ended. Exactly one per frame; what is not known is left out of its line.
 
     `point` is what was computed or sent (None: nothing was). `answer` and `truth` are class indices. Times
     are durations: `latency_s` from capture to answer, the others its parts; None where that part did not
-    happen. `server_*` come from the server's answer. `reason` is the policy's. A frame sent to the server but
-    answered by the device, because the server's answer did not come in time, has outcome `exit` or `local`
-    and `payload_bytes` > 0.
+    happen. What they mean, and in which order they fill `latency_s`, is said once, in `STAGES`. Two of them
+    are wholes of other parts: `remote_s` is everything from sending to the answer, and `server_queue_s`
+    everything at the server before its batch began, `server_decode_s` included. `server_*` come from the
+    server's answer; `server_received_s` is an instant of the server's monotonic clock, not of this host's.
+    `reason` is the policy's. A frame sent to the server but answered by the device, because the server's
+    answer did not come in time, has outcome `exit` or `local` and `payload_bytes` > 0.
     """
 
     at_s: float
@@ -62,13 +67,85 @@ class FrameEvent(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
     answer: int | None = None
     truth: int | None = None
     latency_s: float | None = None
+    wait_s: float | None = None
+    handover_s: float | None = None
     head_s: float | None = None
+    exit_s: float | None = None
     encode_s: float | None = None
+    send_s: float | None = None
     remote_s: float | None = None
+    server_received_s: float | None = None
+    server_decode_s: float | None = None
     server_queue_s: float | None = None
     server_compute_s: float | None = None
+    server_answer_s: float | None = None
+    vain_s: float | None = None
+    answer_s: float | None = None
     probe: bool = False
     reason: str = ""
+
+
+def _network_s(event: FrameEvent) -> float | None:
+    if event.remote_s is None or event.server_queue_s is None:
+        return None
+    said_s = event.server_queue_s + (event.server_compute_s or 0.0) + (event.server_answer_s or 0.0)
+    return max(0.0, event.remote_s - said_s)
+
+
+def _server_queue_s(event: FrameEvent) -> float | None:
+    if event.remote_s is None or event.server_queue_s is None:
+        return None
+    return max(0.0, event.server_queue_s - (event.server_decode_s or 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One part of a frame's way from capture to answer.
+
+    Attributes:
+        name: Short, unique; what tables and charts call it.
+        where: Who spends the time.
+        meaning: From when to when, for people.
+        seconds: Takes a frame's end and returns how long this part took; None: it did not happen, or is not
+            known.
+    """
+
+    name: str
+    where: Literal["device", "link", "server"]
+    meaning: str
+    seconds: Callable[[FrameEvent], float | None]
+
+
+# In the order in which they happen. They fill `latency_s` without a gap and without overlap: what a frame has
+# of them adds up to it, but for the microseconds between one clock reading and the next.
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "wait", "device", "captured until computing began: frames before it, the choice", attrgetter("wait_s")
+    ),
+    Stage("handover", "device", "to the worker thread and back", attrgetter("handover_s")),
+    Stage("head", "device", "the head", attrgetter("head_s")),
+    Stage("exit", "device", "the early exit, asked first and not sure enough", attrgetter("exit_s")),
+    Stage("codec", "device", "encoding the latent", attrgetter("encode_s")),
+    Stage("send", "device", "encoded until gRPC took it", attrgetter("send_s")),
+    Stage("network", "link", "both ways, with gRPC and the kernel of both ends", _network_s),
+    Stage(
+        "remote",
+        "link",
+        "network and a server that does not say what it spent",
+        lambda event: event.remote_s if event.server_queue_s is None else None,
+    ),
+    Stage("server decode", "server", "decoding the payload", attrgetter("server_decode_s")),
+    Stage("server queue", "server", "decoded until its batch began", _server_queue_s),
+    Stage("tail", "server", "its batch in the tail", attrgetter("server_compute_s")),
+    Stage(
+        "server answer",
+        "server",
+        "computed until the answer was handed to gRPC",
+        attrgetter("server_answer_s"),
+    ),
+    Stage("in vain", "device", "waited for a server that did not answer in time", attrgetter("vain_s")),
+    Stage("answer", "device", "the device's own answer", attrgetter("answer_s")),
+)
 
 
 class LinkEvent(msgspec.Struct, frozen=True, kw_only=True, tag="link"):

@@ -2,6 +2,7 @@
 
 import resource
 
+import msgspec
 import pytest
 
 from isthmus.runtime.bundle import OperatingPoint
@@ -83,15 +84,16 @@ def test_a_disk_that_fills_up_in_mid_line_leaves_whole_lines(tmp_path, some_even
     path = tmp_path / "events.jsonl"
     log = EventLog(path)
     frame = some_events[1]
+    room = int(3.5 * (len(msgspec.json.encode(frame)) + 1))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
         for _ in range(6):
             log.write(frame)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     lost = log.lost
-    assert 0 < lost < 6
+    assert lost == 3
     assert log.failed is not None
     assert "events.jsonl" in log.failed
     # Once there is room again, the log goes on.
