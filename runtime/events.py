@@ -27,7 +27,11 @@ OUTCOMES: tuple[Outcome, ...] = ("remote", "exit", "local", "late", "dropped")
 
 
 class RunEvent(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
-    """The start of a run and everything that stays constant in it."""
+    """The start of a run and everything that stays constant in it.
+
+    `agent` is what the device calls itself; `certificate_not_after_unix_s` the end of the certificate it shows
+    to servers, None if it shows none. `deadline_s` may change later: see `DeadlineEvent`.
+    """
 
     at_s: float
     unix_s: float
@@ -42,6 +46,8 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     labels: tuple[str, ...]
     teacher_utility: float
     isthmus_version: str
+    agent: str | None = None
+    certificate_not_after_unix_s: float | None = None
     schema_version: int = EVENT_SCHEMA_VERSION
 
 
@@ -152,6 +158,8 @@ class LinkEvent(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
     """Once a second: what the agent believes of its link.
 
     `server` is the one that is connected, or was last; None before the first connection.
+    `temperature_c` is that of the hottest computing part; `throttled` says whether the device runs slower than
+    it could; None where nothing on the device can tell.
     `energy_j` and `energy_source` have their place in the schema; they are None until an agent reads a meter.
     """
 
@@ -163,6 +171,8 @@ class LinkEvent(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
     energy_j: float | None = None
     energy_source: str | None = None
     server: str | None = None
+    temperature_c: float | None = None
+    throttled: bool | None = None
 
 
 class ShapeEvent(msgspec.Struct, frozen=True, kw_only=True, tag="shape"):
@@ -170,6 +180,13 @@ class ShapeEvent(msgspec.Struct, frozen=True, kw_only=True, tag="shape"):
 
     at_s: float
     rate_bytes_per_s: float
+
+
+class DeadlineEvent(msgspec.Struct, frozen=True, kw_only=True, tag="deadline"):
+    """Frames captured from `at_s` on have this deadline; written when it is changed while a run goes on."""
+
+    at_s: float
+    deadline_s: float
 
 
 class EndEvent(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
@@ -181,7 +198,7 @@ class EndEvent(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
     reconnects: int = 0
 
 
-Event = RunEvent | FrameEvent | LinkEvent | ShapeEvent | EndEvent
+Event = RunEvent | FrameEvent | LinkEvent | ShapeEvent | DeadlineEvent | EndEvent
 
 
 class EventLog:

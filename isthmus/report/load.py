@@ -18,7 +18,7 @@ import numpy as np
 from isthmus.report.frames import FrameColumns, Frames
 from isthmus.runtime.bundle import Bundle, PointTable, load_bundle
 from isthmus.runtime.errors import ArtifactError, BundleError, InputError
-from isthmus.runtime.events import EndEvent, LinkEvent, RunEvent, ShapeEvent, read_events
+from isthmus.runtime.events import EndEvent, FrameEvent, LinkEvent, RunEvent, ShapeEvent, read_events
 
 EVENTS_FILE = "events.jsonl"
 LINK_FILE = "link.jsonl"
@@ -110,7 +110,7 @@ class _Parts:
                 self.links.append(event)
             elif isinstance(event, ShapeEvent):
                 self.shapes.append(event)
-            else:
+            elif isinstance(event, FrameEvent):
                 self.frames += 1
                 self.columns.add(event)
 
