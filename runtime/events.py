@@ -18,6 +18,7 @@ from typing import IO, Literal
 import msgspec
 
 from isthmus.runtime.bundle.points import OperatingPoint
+from isthmus.runtime.energy import RadioModel
 from isthmus.runtime.errors import ArtifactError
 
 EVENT_SCHEMA_VERSION = 1
@@ -29,8 +30,10 @@ OUTCOMES: tuple[Outcome, ...] = ("remote", "exit", "local", "late", "dropped")
 class RunEvent(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     """The start of a run and everything that stays constant in it.
 
-    `agent` is what the device calls itself; `certificate_not_after_unix_s` the end of the certificate it shows
-    to servers, None if it shows none. `deadline_s` may change later: see `DeadlineEvent`.
+    `agent` is what the device calls itself; `certificate_not_after_unix_s` the end of the certificate that it
+    shows to servers, None if it shows none. `deadline_s` may change later: see `DeadlineEvent`. `idle_w` is what the
+    device drew before the run, by the meter of the link events; None without one. `radio` is a model of the
+    device's radio, from its profile; None where no profile was named.
     """
 
     at_s: float
@@ -48,6 +51,8 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     isthmus_version: str
     agent: str | None = None
     certificate_not_after_unix_s: float | None = None
+    idle_w: float | None = None
+    radio: RadioModel | None = None
     schema_version: int = EVENT_SCHEMA_VERSION
 
 
@@ -158,9 +163,10 @@ class LinkEvent(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
     """Once a second: what the agent believes of its link.
 
     `server` is the one that is connected, or was last; None before the first connection.
-    `temperature_c` is that of the hottest computing part; `throttled` says whether the device runs slower than
-    it could; None where nothing on the device can tell.
-    `energy_j` and `energy_source` have their place in the schema; they are None until an agent reads a meter.
+    `temperature_c` is that of the hottest computing part; `throttled` says whether the device runs slower
+    than it could; None where nothing on the device can tell.
+    `energy_j` are the joules since the run began, by the meter `energy_source`; None without a meter, and
+    where it does not know. Joules are modelled if and only if the source begins with "model:".
     """
 
     at_s: float

@@ -12,8 +12,8 @@ from isthmus.runtime.machines.profile import (
     OperatorSpeed,
     OperatorWork,
     Power,
-    Source,
 )
+from isthmus.runtime.machines.radio import RadioModel, Source
 
 __all__ = [
     "MACHINE_SCHEMA_VERSION",
@@ -24,6 +24,7 @@ __all__ = [
     "OperatorSpeed",
     "OperatorWork",
     "Power",
+    "RadioModel",
     "Source",
     "decode_machine",
     "load_machine",

@@ -13,9 +13,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from isthmus.runtime.machines.radio import Source
+
 MACHINE_SCHEMA_VERSION = 1
 
-Source = Literal["measured", "published", "scaled"]
 Operator = Literal["conv", "depthwise", "matmul", "norm", "pool", "elementwise", "other"]
 
 _MOVERS: tuple[Operator, ...] = ("other", "elementwise", "norm", "pool")
