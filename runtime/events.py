@@ -31,9 +31,9 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     """The start of a run and everything that stays constant in it.
 
     `agent` is what the device calls itself; `certificate_not_after_unix_s` the end of the certificate that it
-    shows to servers, None if it shows none. `deadline_s` may change later: see `DeadlineEvent`. `idle_w` is what the
-    device drew before the run, by the meter of the link events; None without one. `radio` is a model of the
-    device's radio, from its profile; None where no profile was named.
+    shows to servers, None if it shows none. `deadline_s` may change later: see `DeadlineEvent`. `idle_w` is
+    what the device drew before the run, by the meter of the link events; None without one. `radio` is a model
+    of the device's radio, from its profile; None where no profile was named.
     """
 
     at_s: float
