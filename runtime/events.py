@@ -20,6 +20,7 @@ import msgspec
 from isthmus.runtime.bundle.points import OperatingPoint
 from isthmus.runtime.energy import RadioModel
 from isthmus.runtime.errors import ArtifactError
+from isthmus.runtime.event_lines import decode_lines, read_lines
 
 EVENT_SCHEMA_VERSION = 1
 
@@ -261,32 +262,20 @@ class EventLog:
 
 
 def read_events(path: str | os.PathLike[str]) -> Iterator[Event]:
-    """Yield the events of the log `path`.
+    """Yield the events of the log `path`; memory does not grow with its length.
 
-    A torn last line (a process that was killed) is ignored; any other bad line is an error.
+    A torn last line (a process that was killed, a machine that lost its power) is ignored; any other bad line
+    is an error.
 
     Raises:
         ArtifactError: If the file is missing, of another version, or a line is not an event.
     """
     file = Path(path)
-    try:
-        lines = file.read_bytes().split(b"\n")
-    except OSError as error:
-        raise ArtifactError(
-            f"{file}: {error.strerror or error}; give an event log of 'isthmus agent'"
-        ) from None
     decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            event = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            if number == len(lines):
-                return
-            raise ArtifactError(f"{file}:{number}: not an event: {error}") from None
-        if isinstance(event, RunEvent) and event.schema_version != EVENT_SCHEMA_VERSION:
-            raise ArtifactError(
-                f"{file}: event schema {event.schema_version}, this Isthmus reads {EVENT_SCHEMA_VERSION}"
-            )
-        yield event
+    for lines in read_lines(file):
+        for event in decode_lines(decoder, lines, file):
+            if isinstance(event, RunEvent) and event.schema_version != EVENT_SCHEMA_VERSION:
+                raise ArtifactError(
+                    f"{file}: event schema {event.schema_version}, this Isthmus reads {EVENT_SCHEMA_VERSION}"
+                )
+            yield event
