@@ -80,7 +80,7 @@ def _blocks(file: Path, end: int | None, block_bytes: int) -> Iterator[bytes]:
                 if not written:
                     hole = True
                     continue
-                # Zero bytes with something behind them are no tail: one of them spoils its line, which is told.
+                # Zero bytes with something behind them are no tail: they spoil their line, which is told.
                 yield b"\0" + written if hole else written
                 hole = len(written) < len(block)
     except OSError as error:
