@@ -18,6 +18,7 @@ from isthmus.cli._group import verb_group
 if TYPE_CHECKING:
     from isthmus.runtime.links import RateTrace, ShapingProxy
     from isthmus.runtime.links.netns import NamespaceLink
+    from isthmus.runtime.steering import SteeringSocket
 
 _Trace = Annotated[
     str,
@@ -26,6 +27,8 @@ _Trace = Annotated[
 _Downlink = Annotated[str | None, typer.Option(help="Downlink rate, likewise [default: no limit].")]
 _Delay = Annotated[str, typer.Option(help="Delay added one way, in each direction.")]
 _Events = Annotated[Path | None, typer.Option(help="Event log that takes the uplink's true rate.")]
+# Above it an emulated link would be as good as none.
+_FASTEST_BYTES_PER_S = 1e9
 
 
 def proxy(
@@ -37,6 +40,9 @@ def proxy(
     downlink: _Downlink = None,
     delay: _Delay = "10ms",
     events: _Events = None,
+    control: Annotated[
+        Path | None, typer.Option(help="Socket file for 'isthmus link set' and the dashboard [none].")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Stand between agent and server and shape the link after a trace, until SIGTERM or Ctrl-C.
@@ -55,7 +61,9 @@ def proxy(
     log = None if events is None else EventLog(events, on_failed=_say_log_failed)
     shaping = ShapingProxy(uplink, downlink=back, delay_s=delay_s, events=log)
     try:
-        asyncio.run(_forward(shaping, listen_address, target_address, uplink, as_json=as_json))
+        asyncio.run(
+            _forward(shaping, listen_address, target_address, uplink, control=control, as_json=as_json)
+        )
     finally:
         if log is not None:
             log.close()
@@ -150,6 +158,7 @@ async def _forward(
     target: tuple[str, int],
     uplink: RateTrace,
     *,
+    control: Path | None,
     as_json: bool,
 ) -> None:
     from isthmus.runtime.units import format_duration, format_rate
@@ -158,13 +167,57 @@ async def _forward(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     port = await proxy.start(*listen, *target)
+    steering = None if control is None else _steering(proxy, control, uplink.name)
+    if steering is not None:
+        await steering.start()
     if as_json:
         _print(json.dumps({"event": "ready", "port": port, "trace": uplink.name}))
     else:
         rate, lasts = format_rate(uplink.mean_rate), format_duration(uplink.duration_s)
         _print(f"ready on {listen[0]}:{port} for {target[0]}:{target[1]}: {uplink.name}, {rate} over {lasts}")
     await stop.wait()
+    if steering is not None:
+        await steering.close()
     await proxy.close()
+
+
+def _steering(proxy: ShapingProxy, control: Path, name: str) -> SteeringSocket:
+    from isthmus.runtime.steering import Knob, SteeringSocket
+
+    rate = Knob(
+        name="rate_bytes_per_s",
+        low=0.0,
+        high=_FASTEST_BYTES_PER_S,
+        read=lambda: (proxy.rate_bytes_per_s, proxy.set_rate_bytes_per_s is not None),
+        write=proxy.set_rate,
+    )
+    return SteeringSocket(control, kind="link", name=name, knobs=[rate])
+
+
+def set_link(
+    control: Annotated[Path, typer.Argument(help="The --control file of a link that runs.")],
+    rate: Annotated[
+        str | None, typer.Option(help="Its uplink's rate from now on, e.g. 20kB or 1.5Mbit.")
+    ] = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Follow the trace again, as if it had never been left.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Set the rate of a link that runs, or give it back to its trace; with neither, say what holds."""
+    from isthmus.runtime.errors import InputError
+    from isthmus.runtime.steering import steer
+    from isthmus.runtime.units import format_rate, parse_rate_bytes_per_s
+
+    if rate is not None and trace:
+        raise InputError("--rate and --trace exclude each other; give one")
+    wish = {"rate_bytes_per_s": None if rate is None else parse_rate_bytes_per_s(rate)}
+    said = asyncio.run(steer(control, wish if rate is not None or trace else {}))
+    (knob,) = said.knobs
+    if as_json:
+        _print(json.dumps({"name": said.name, knob.name: knob.value, "is_set": knob.is_set}))
+    else:
+        _print(f"{format_rate(knob.value)} ({'set' if knob.is_set else f'by the trace {said.name}'})")
 
 
 def _address(flag: str, text: str, least_port: int) -> tuple[str, int]:
@@ -190,6 +243,6 @@ def _print(line: str) -> None:
 
 app = verb_group(
     "proxy",
-    {"proxy": proxy, "netns": netns},
+    {"proxy": proxy, "netns": netns, "set": set_link},
     "Emulate a link between real processes. 'isthmus link --target HOST:PORT' means 'isthmus link proxy'.",
 )

@@ -40,6 +40,12 @@ class Direction:
             sink.peer.hold("shaper")
         self._wake()
 
+    def retrace(self, trace: RateTrace | None, *, start_s: float | None = None) -> None:
+        """Follow `trace`, which began at `start_s` (None: begins now), from now on."""
+        self._shaper.retrace(trace, self._loop.time(), start_s=start_s)
+        self._room_bytes = room_bytes(trace)
+        self._wake()
+
     def discard(self, sink: Side) -> None:
         """Forget what is on its way to `sink`."""
         self._full.discard(sink)

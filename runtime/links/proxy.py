@@ -67,7 +67,39 @@ class ShapingProxy:
         self._directions: tuple[Direction, Direction] | None = None
         self._clients: set[_ClientSide] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._start_s = 0.0
+        self._set_rate: float | None = None
+        self._logging: asyncio.Task[None] | None = None
         self.connections = 0
+
+    @property
+    def set_rate_bytes_per_s(self) -> float | None:
+        """The rate that replaces the uplink's trace; None: the trace holds."""
+        return self._set_rate
+
+    @property
+    def rate_bytes_per_s(self) -> float | None:
+        """The uplink's rate at this instant; None: no limit."""
+        if self._set_rate is not None or self._uplink is None:
+            return self._set_rate
+        if self._directions is None:
+            return self._uplink.rate_at(0.0)
+        return self._uplink.rate_at(asyncio.get_running_loop().time() - self._start_s)
+
+    def set_rate(self, rate_bytes_per_s: float | None) -> None:
+        """Replace the uplink's trace by a constant rate from now on; None: the trace holds again.
+
+        A trace goes on as if it had never been replaced. What is under way goes on at the new rate.
+        """
+        self._set_rate = rate_bytes_per_s
+        if self._directions is not None:
+            up, _ = self._directions
+            up.retrace(self._effective, start_s=None if rate_bytes_per_s is not None else self._start_s)
+            self._log_rates()
+
+    @property
+    def _effective(self) -> RateTrace | None:
+        return self._uplink if self._set_rate is None else RateTrace([(1.0, self._set_rate)], name="set")
 
     @property
     def delivered_bytes(self) -> tuple[int, int]:
@@ -124,13 +156,22 @@ class ShapingProxy:
         self._clients.discard(client)
 
     def _begin(self) -> None:
-        now_s = asyncio.get_running_loop().time()
+        self._start_s = now_s = asyncio.get_running_loop().time()
         self._directions = (
-            Direction(self._uplink, self._delay_s, now_s),
+            Direction(self._effective, self._delay_s, now_s),
             Direction(self._downlink, self._delay_s, now_s),
         )
-        if self._events is not None and self._uplink is not None:
-            self._run(_log_rate(self._events, self._uplink, now_s))
+        self._log_rates()
+
+    def _log_rates(self) -> None:
+        if self._logging is not None:
+            self._logging.cancel()
+            self._logging = None
+        trace = self._effective
+        if self._events is not None and trace is not None:
+            now_s = asyncio.get_running_loop().time()
+            start_s = self._start_s if self._set_rate is None else now_s
+            self._logging = self._run(_log_rate(self._events, trace, start_s, from_s=now_s - start_s))
 
     async def _open(self, client: Side, server: Side) -> None:
         host, port = self._target
@@ -170,10 +211,11 @@ class ShapingProxy:
             raise
         return sock
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
@@ -182,8 +224,8 @@ async def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
     return family, address
 
 
-async def _log_rate(events: EventLog, trace: RateTrace, start_s: float) -> None:
+async def _log_rate(events: EventLog, trace: RateTrace, start_s: float, *, from_s: float) -> None:
     loop = asyncio.get_running_loop()
-    for at_s, rate in logged_rates(trace):
+    for at_s, rate in logged_rates(trace, from_s=from_s):
         await asyncio.sleep(max(0.0, start_s + at_s - loop.time()))
         events.write(ShapeEvent(at_s=start_s + at_s, rate_bytes_per_s=rate))

@@ -40,9 +40,26 @@ class Shaper(Generic[Flow]):
         self._delay_s = delay_s
         self._start_s = start_s
         self._free_s = start_s
+        self._begun_s = start_s
         self._waiting: dict[Flow, deque[tuple[float, memoryview]]] = {}
         self._waiting_bytes: dict[Flow, int] = {}
         self._travelling: deque[tuple[float, Flow, bytes]] = deque()
+
+    def retrace(self, trace: RateTrace | None, now_s: float, *, start_s: float | None = None) -> None:
+        """Follow `trace` from `now_s` on; what is being transmitted then goes on at its rate.
+
+        Args:
+            trace: The rate over time; None for no limit.
+            now_s: The instant of the change.
+            start_s: The instant at which `trace` began; None: now.
+        """
+        self._transmit(now_s)
+        rest = self._interrupt(now_s)
+        self._trace, self._start_s = trace, now_s if start_s is None else start_s
+        if rest is not None:
+            flow, data, left_bytes = rest
+            self._free_s = self._finish(now_s, left_bytes)
+            self._travelling.append((self._free_s + self._delay_s, flow, data))
 
     def push(self, flow: Flow, data: bytes, now_s: float) -> None:
         """Put `data`, received at `now_s`, on the link; empty bytes end the flow."""
@@ -78,6 +95,18 @@ class Shaper(Generic[Flow]):
         self._waiting_bytes.pop(flow, None)
         self._travelling = deque(entry for entry in self._travelling if entry[1] != flow)
 
+    def _interrupt(self, now_s: float) -> tuple[Flow, bytes, float] | None:
+        """Take back the quantum that is being transmitted, and return it with the bytes of it still to go."""
+        if self._free_s <= now_s or self._trace is None:
+            return None
+        is_last = self._travelling and self._travelling[-1][0] == self._free_s + self._delay_s
+        self._free_s = now_s
+        if not is_last:  # its flow has been discarded
+            return None
+        _, flow, data = self._travelling.pop()
+        gone = self._trace.bytes_between(self._begun_s - self._start_s, now_s - self._start_s)
+        return flow, data, max(0.0, len(data) - gone)
+
     def _transmit(self, now_s: float) -> None:
         while self._waiting and self._free_s <= now_s:
             flow = self._next_flow()
@@ -85,7 +114,7 @@ class Shaper(Generic[Flow]):
             begin_s = max(self._free_s, came_s)
             size = min(len(data), self._quantum(begin_s))
             end_s = self._finish(begin_s, size)
-            self._free_s = end_s
+            self._begun_s, self._free_s = begin_s, end_s
             self._travelling.append((end_s + self._delay_s, flow, bytes(data[:size])))
             self._take(flow, came_s, data[size:], size)
 
@@ -114,7 +143,7 @@ class Shaper(Generic[Flow]):
         carried = self._trace.rate_at(at_s - self._start_s) * _QUANTUM_S
         return int(min(_LARGEST_QUANTUM, max(_LEAST_QUANTUM, carried)))
 
-    def _finish(self, begin_s: float, size: int) -> float:
+    def _finish(self, begin_s: float, size: float) -> float:
         if self._trace is None:
             return begin_s
         return self._start_s + self._trace.finish(begin_s - self._start_s, size)

@@ -165,3 +165,34 @@ def test_a_command_in_a_namespace_reaches_this_host_and_its_exit_code_is_ours(up
 def test_a_program_that_is_none_is_one_line(capsys):
     assert run(["link", "netns", "--", "/no/such/program"]) == 3
     assert "error: /no/such/program: no such program" in capsys.readouterr().err
+
+
+def test_the_rate_of_a_running_link_is_set_from_the_command_line(upper_server, tmp_path, capsys):
+    control = tmp_path / "link.sock"
+    arguments = ["--target", f"127.0.0.1:{upper_server}", "--trace", "constant:0B", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "isthmus", "link", *arguments, "--control", str(control)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(isthmus.__file__).resolve().parents[1])},
+    ) as process:
+        try:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            with socket.create_connection(("127.0.0.1", ready["port"]), timeout=30) as client:
+                client.sendall(b"hello")
+                assert run(["link", "set", str(control)]) == 0
+                assert capsys.readouterr().out == "0 B/s (by the trace constant:0B)\n"
+                assert run(["link", "set", str(control), "--rate", "50kB", "--json"]) == 0
+                said = json.loads(capsys.readouterr().out)
+                assert said == {"name": "constant:0B", "rate_bytes_per_s": 50_000.0, "is_set": True}
+                assert client.recv(4096) == b"HELLO"
+            assert run(["link", "set", str(control), "--trace"]) == 0
+            assert capsys.readouterr().out == "0 B/s (by the trace constant:0B)\n"
+            assert run(["link", "set", str(control), "--rate", "1B", "--trace"]) == 3
+            assert run(["link", "set", str(control), "--rate", "2000GB"]) == 3
+        finally:
+            process.terminate()
+            process.wait(30)
+    assert not control.exists()
+    assert run(["link", "set", str(control)]) == 5

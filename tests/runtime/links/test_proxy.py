@@ -173,3 +173,32 @@ async def test_changes_that_crowd_are_averaged(proxied, tmp_path):
     assert all(
         isinstance(event, ShapeEvent) and event.rate_bytes_per_s == pytest.approx(20_000) for event in events
     )
+
+
+async def test_the_rate_of_a_running_link_can_be_set(proxied, tmp_path):
+    log = EventLog(tmp_path / "link.jsonl")
+    async with proxied(RateTrace([(1.0, 0.0)]), events=log) as (target, connect, proxy):
+        assert proxy.rate_bytes_per_s == 0.0
+        _, writer = await connect()
+        writer.write(b"x" * 20_000)
+        await asyncio.sleep(0.05)
+        assert target.total == 0
+        proxy.set_rate(100_000.0)
+        assert proxy.rate_bytes_per_s == 100_000.0
+        set_s = time.monotonic()
+        await target.until(lambda: target.total == 20_000)
+        assert target.arrivals[-1][0] - set_s == pytest.approx(0.2, abs=0.08)
+        proxy.set_rate(None)
+        assert proxy.set_rate_bytes_per_s is None
+        assert proxy.rate_bytes_per_s == 0.0
+        await asyncio.sleep(0.01)  # its log is written by a task
+    log.close()
+    assert [event.rate_bytes_per_s for event in read_events(tmp_path / "link.jsonl")] == [0.0, 1e5, 0.0]
+
+
+async def test_a_rate_set_before_the_first_connection_holds(proxied):
+    async with proxied(RateTrace([(1.0, 0.0)])) as (target, connect, proxy):
+        proxy.set_rate(100_000.0)
+        _, writer = await connect()
+        writer.write(b"x" * 1000)
+        await target.until(lambda: target.total == 1000)

@@ -139,3 +139,67 @@ def test_every_byte_comes_out_once_in_order_and_not_too_early(pushed, delay_s, s
     for at_s, _, part in came:
         total += len(part)
         assert trace.bytes_between(0.0, max(0.0, at_s - delay_s)) >= total - 1e-3
+
+
+def test_a_slower_trace_stretches_what_is_under_way():
+    shaper = Shaper(RateTrace([(1.0, 1000.0)]), delay_s=0.05)
+    shaper.push("a", b"x" * 64, 0.0)  # one quantum, due out at 0.064 s
+    shaper.retrace(RateTrace([(1.0, 100.0)]), 0.032)  # half of it is still to go
+    assert shaper.pop(0.352 + 0.05 - 0.001) == []
+    assert shaper.pop(0.352 + 0.05 + 0.001) == [("a", b"x" * 64)]
+
+
+def test_a_dead_link_that_gets_a_rate_delivers_what_waited():
+    shaper = Shaper(RateTrace([(1.0, 0.0)]))
+    shaper.push("a", b"x" * 500, 0.0)
+    assert shaper.pop(10.0) == []
+    shaper.retrace(RateTrace([(1.0, 1000.0)]), 10.0)
+    assert sum(len(data) for _, data in shaper.pop(10.51)) == 500
+    assert shaper.next_s() is None
+
+
+def test_a_link_without_limit_can_get_one_and_lose_it_again():
+    shaper = Shaper(None)
+    shaper.retrace(RateTrace([(1.0, 1000.0)]), 1.0)
+    shaper.push("a", b"x" * 1000, 1.0)
+    assert sum(len(data) for _, data in shaper.pop(1.5)) == pytest.approx(500, abs=64)
+    shaper.retrace(None, 1.5)
+    assert sum(len(data) for _, data in shaper.pop(1.5)) == pytest.approx(500, abs=64)
+
+
+def test_a_trace_that_holds_again_is_where_it_would_be():
+    trace = RateTrace([(1.0, 1000.0), (1.0, 0.0)])
+    shaper = Shaper(trace)
+    shaper.retrace(RateTrace([(1.0, 5000.0)]), 0.2)
+    shaper.retrace(trace, 1.5, start_s=0.0)
+    shaper.push("a", b"x" * 100, 1.5)
+    assert shaper.pop(1.99) == []
+    assert sum(len(data) for _, data in shaper.pop(2.11)) == 100
+
+
+def test_a_change_of_rate_outlives_a_flow_that_was_discarded():
+    shaper = Shaper(RateTrace([(1.0, 100.0)]))
+    shaper.push("a", b"a" * 64, 0.0)
+    shaper.discard("a")
+    shaper.retrace(RateTrace([(1.0, 1000.0)]), 0.1)
+    shaper.push("b", b"b" * 100, 0.1)
+    assert sum(len(data) for _, data in shaper.pop(0.201)) == 100
+
+
+@given(
+    sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8),
+    changes=st.lists(st.tuples(st.floats(0.01, 0.5), st.sampled_from([0.0, 50.0, 1e3, 1e5])), max_size=8),
+)
+def test_however_the_rate_changes_every_byte_comes_once_and_in_order(sizes, changes):
+    shaper = Shaper(RateTrace([(1.0, 1000.0)]))
+    sent = b"".join(bytes([number]) * size for number, size in enumerate(sizes))
+    for number, size in enumerate(sizes):
+        shaper.push("a", bytes([number]) * size, 0.0)
+    now_s, came = 0.0, b""
+    for pause_s, rate in changes:
+        now_s += pause_s
+        came += b"".join(data for _, data in shaper.pop(now_s))
+        shaper.retrace(RateTrace([(1.0, rate)]), now_s)
+    shaper.retrace(RateTrace([(1.0, 1e6)]), now_s)
+    came += b"".join(data for _, data in shaper.pop(now_s + 1.0))
+    assert came == sent
