@@ -60,6 +60,7 @@ def train_bottleneck(
     progress: Callable[[TrainProgress], None] | None = None,
     epoch_done: Callable[[int], None] | None = None,
     started: Collection[str] = (),
+    views_folder: Path | None = None,
 ) -> TrainResult:
     """Train `network` in place on `images` and calibrate every width.
 
@@ -78,6 +79,7 @@ def train_bottleneck(
         epoch_done: Called after each epoch with its number from 0, with the averaged weights in place if
             there are any; the statistics are not calibrated then.
         started: Names of tensors in `network` that are not random, for `settings.start_rate`.
+        views_folder: Where the views are kept, for runs that share them; None: in `out`.
 
     Raises:
         GateError: If a loss or gradient is not finite; `out` keeps the last good state.
@@ -93,7 +95,7 @@ def train_bottleneck(
     elif settings.linear_start:
         chosen = spread(len(images), settings.linear_start)
         start_linearly(network, torch.from_numpy(images.images[chosen]))
-    run = _Run(trainer, out, max_minutes, state_minutes, stop, progress)
+    run = _Run(trainer, out, views_folder, max_minutes, state_minutes, stop, progress)
     run.start(images, position)
     for epoch in range(position.epochs, settings.epochs):
         if not run.epoch(epoch):
@@ -131,12 +133,14 @@ class _Run:
         self,
         trainer: BottleneckTrainer,
         out: Path | None,
+        views_folder: Path | None,
         max_minutes: float | None,
         state_minutes: float,
         stop: Callable[[], bool] | None,
         progress: Callable[[TrainProgress], None] | None,
     ) -> None:
         self.trainer, self.settings, self._out = trainer, trainer.settings, out
+        self._views = views_folder or (out and out / VIEWS)
         self._limit_s = None if max_minutes is None else 60.0 * max_minutes
         self._state_s, self._stop, self._progress = 60.0 * state_minutes, stop, progress
         self.stopped = False
@@ -145,14 +149,9 @@ class _Run:
         """Make the views, if asked for, and start the clock."""
         network, views = self.trainer.network, None
         if self.settings.views and position.epochs < self.settings.epochs:
-            assert self._out is not None
-            views = open_views(
-                self._out / VIEWS,
-                network,
-                torch.from_numpy(images.images),
-                self.settings,
-                progress=self._viewed,
-            )
+            assert self._views is not None
+            pixels = torch.from_numpy(images.images)
+            views = open_views(self._views, network, pixels, self.settings, progress=self._viewed)
         self._feed = Feed(images, self.settings, self.trainer.device, views)
         self._position = position
         self.clock = _Clock(position.elapsed_s, self._limit_s)
@@ -197,10 +196,9 @@ class _Run:
 
     def finish(self, images: ImageSet) -> None:
         """Put the averages in place, calibrate, and train the exit alone."""
-        network = self.trainer.network
+        network, settings = self.trainer.network, self.settings
         if self.trainer.average is not None:
             self.trainer.average.apply()
-        settings = self.settings
         calibrate(
             network,
             images,

@@ -157,6 +157,7 @@ OPTIONS: Mapping[str, Option] = {
     "views": Option(
         "whole", "Augmented copies per image drawn once, the network's answers kept; 0: new ones.", 0, least=0
     ),
+    "views_folder": Option("path", "Where they are kept, for runs that share them [default: in --out]."),
     # The machine and the run
     "precision": Option("text", "auto: bfloat16 where it is fast.", "auto", ("auto", "float32", "bfloat16")),
     "device": Option("text", "auto, cpu, cuda or cuda:N.", "auto"),

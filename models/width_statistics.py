@@ -45,7 +45,12 @@ def calibrate(
     device, batch = next(network.parameters()).device, max(2, min(_BATCH, (_PIXELS >> 3) // (height * width)))
     network.calibrate([part.to(device) for part in torch.split(chosen, batch) if len(part) > 1])
     if kind == "widest":
-        for layer in network.encoder.modules():
-            if isinstance(layer, SlimBatchNorm2d):
-                layer.mean[:] = layer.mean[-1].clone()
-                layer.variance[:] = layer.variance[-1].clone()
+        share_widest(network)
+
+
+def share_widest(network: SplitNetwork) -> None:
+    """Give every width the statistics of the widest."""
+    for layer in network.encoder.modules():
+        if isinstance(layer, SlimBatchNorm2d):
+            layer.mean[:] = layer.mean[-1].clone()
+            layer.variance[:] = layer.variance[-1].clone()

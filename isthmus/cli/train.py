@@ -141,7 +141,7 @@ def _train(
     from isthmus.models.run_state import trained_digest
     from isthmus.models.train import train_bottleneck
 
-    trained, held_out, tests = images
+    (trained, held_out, tests), views = images, settings["views_folder"]
     # The bottleneck's first weights depend on the seed alone, not on whether the teacher was trained here.
     torch.manual_seed(recipe.seed)
     network = SplitNetwork(config, teacher).to(settings["device"])
@@ -168,6 +168,7 @@ def _train(
             progress=bar.step,
             epoch_done=bar.epoch,
             started=started,
+            views_folder=views and Path(views).expanduser(),
         )
     if not result.finished:
         console.print(f"stopped after step {result.steps}; --resume --out {out_dir} goes on", soft_wrap=True)

@@ -113,3 +113,16 @@ def test_no_room_is_one_line(
 def test_views_need_a_place(make_network: Make, quarters: ImageSet) -> None:
     with pytest.raises(InputError, match="2 views need a directory"):
         train_bottleneck(make_network(), quarters, SETTINGS)
+
+
+def test_runs_that_share_views_draw_them_once(make_network: Make, quarters: ImageSet, tmp_path: Path) -> None:
+    shared, own = make_network(seed=3), make_network(seed=3)
+    train_bottleneck(own, quarters, SETTINGS, out=tmp_path / "own")
+    train_bottleneck(
+        make_network(seed=4), quarters, SETTINGS, out=tmp_path / "a", views_folder=tmp_path / "v"
+    )
+    drawn = (tmp_path / "v" / "pixels.npy").stat().st_mtime_ns
+    train_bottleneck(shared, quarters, SETTINGS, out=tmp_path / "b", views_folder=tmp_path / "v")
+    assert (tmp_path / "v" / "pixels.npy").stat().st_mtime_ns == drawn
+    assert not (tmp_path / "b" / "views").exists()
+    assert trained_digest(shared) == trained_digest(own)

@@ -1,0 +1,117 @@
+"""Which networks are compared at an equal budget, as settings of `isthmus train`.
+
+One course for all: the images seen, the batches, the views and their order, the losses of features and
+answers, the optimiser and its learning rates, the layers after the cut (tuned or frozen), the running
+average. What differs is what a method is made of: its layers, what its weights start from, how it quantises,
+and its rate term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.models.config import scaled_channels
+from isthmus.models.families.pruned_structure import parse_layer
+from isthmus.models.recipes import load_recipe
+
+OURS, UNCALIBRATED = "slim-short", "ablation/no-calibration"
+BOTTLEFIT_CHANNELS = (3, 6, 9, 12)
+# Loss per bit: from most of the accuracy to few bytes.
+ENTROPIC_PRICES = (2e-5, 1e-4, 5e-4)
+# Settings of a recipe that are our method's own; the rest is the course.
+_METHOD = frozenset(
+    {
+        *("family", "channels", "channel_counts", "widths", "encoder", "decoder", "structure"),
+        *("start", "start_rate", "start_delay", "start_ramp", "stem_steps", "linear_start"),
+        *("target_bytes", "first_price", "price_speed", "rate_prefix_power"),
+        *("full_channels", "offered_channels", "count_shares", "full_width_share", "width_shares"),
+    }
+)
+# Short runs end before a longer average has forgotten where it began.
+_AVERAGE = 0.99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """A network to train.
+
+    Attributes:
+        name: Its folder beside the others, as the benchmark looks for it.
+        settings: What `isthmus train` takes.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+def contenders(recipe: str, *, epochs: int, seed: int, ablations: bool) -> Iterator[Contender]:
+    """Yield every network of the comparison for the task of `recipe`.
+
+    Args:
+        recipe: The task's recipe of ours.
+        epochs: Passes of each, with one view an image and pass.
+        seed: Of all.
+        ablations: Whether to leave out parts of our method one at a time, too.
+    """
+    fixed = {"epochs": epochs, "views": epochs, "average": _AVERAGE, "exit_channels": 0, "seed": seed}
+    ours = {**load_recipe(recipe), **fixed, "keep_teacher": False, "validation_every": 0}
+    course = {name: value for name, value in ours.items() if name not in _METHOD}
+    yield Contender(name=OURS, settings=ours)
+    single = {**course, "nested_dropout": False, "full_width_share": 0.0}
+    for channels in BOTTLEFIT_CHANNELS:
+        own = {"family": "bottlefit", "channels": channels, "quantisation": "none", "rate_price": [0]}
+        yield Contender(name=f"bottlefit/c{channels:02d}", settings={**single, **own})
+    for index in range(len(ours["widths"])):
+        yield Contender(
+            name=f"dedicated/w{100 * ours['widths'][index]:03.0f}", settings=_dedicated(ours, index)
+        )
+    for number, price in enumerate(ENTROPIC_PRICES):
+        own = {"family": "entropic", "channels": 24, "quantisation": "noise-round", "rate_price": [price]}
+        stages = {"feature_share": 0.5, "freeze_encoder": True}
+        yield Contender(name=f"entropic/price-{number + 1}", settings={**single, **own, **stages})
+    if ablations:
+        yield from _ablations(ours)
+    yield Contender(name="ensemble", settings=_ensemble(ours, course))
+
+
+def _ablations(ours: Mapping[str, Any]) -> Iterator[Contender]:
+    """Yield ours with one part left out or replaced; statistics of no width of its own need no training."""
+    unpriced = {name: value for name, value in ours.items() if name != "target_bytes"}
+    yield Contender(name="ablation/no-nested-dropout", settings={**ours, "nested_dropout": False})
+    yield Contender(name="ablation/no-rate-term", settings={**unpriced, "rate_price": [0]})
+    yield Contender(name="ablation/no-delayed-shrinking", settings={**ours, "full_width_share": 0.0})
+    yield Contender(name="ablation/alpha-divergence", settings={**ours, "answer_loss": "alpha"})
+
+
+def _dedicated(ours: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """Return one width of ours as a network of its own: the same layers, and nothing shared."""
+    structure = ours["structure"]
+    share = structure.get("fractions", ours["widths"])[index]
+    skipped = structure["skipped"][index] if structure.get("skipped") else ()
+    layers = []
+    for place, text in enumerate(structure["layers"]):
+        spec = parse_layer(text)
+        wide = {"channels": scaled_channels(spec.channels, share)} if spec.channels else {}
+        hidden = {"hidden": scaled_channels(spec.hidden, share)} if spec.hidden else {}
+        if place not in skipped:
+            layers.append(str(type(spec)(**{**_fields(spec), **wide, **hidden})))
+    return {
+        **ours,
+        "widths": [1.0],
+        "full_width_share": 0.0,
+        "structure": {"private": True, "layers": layers},
+    }
+
+
+def _fields(spec: Any) -> dict[str, Any]:
+    return {name: getattr(spec, name) for name in spec.__dataclass_fields__}
+
+
+def _ensemble(ours: Mapping[str, Any], course: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = load_recipe("ensemble")
+    kept = {name: recipe[name] for name in ("family", "full_channels", "offered_channels", "encoder")}
+    # So many values a place that four bits of them are as many as the largest uint8 bottleneck's.
+    own = {"channels": ours["channels"], "decoder": ours["decoder"], "rate_price": [0]}
+    return {**course, **kept, **own, "full_width_share": ours["full_width_share"]}

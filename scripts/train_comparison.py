@@ -1,0 +1,213 @@
+"""Train and export the networks of `comparison_networks`, one after the other; what is done is skipped.
+
+Run it as `scripts/train-comparison TASK`. Under runs/rate-accuracy/TASK, where `isthmus bench rate-accuracy`
+looks, `training/` holds each network's settings, checkpoint and log, and the views that all share; the
+bundles lie beside it. Underneath are `isthmus train` and `isthmus export`; an interrupted run goes on where
+it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from comparison_networks import OURS, UNCALIBRATED, Contender, contenders  # a file beside this one
+
+from isthmus.models.checkpoint import CHECKPOINT_NAME, load_checkpoint, read_checkpoint, save_checkpoint
+from isthmus.models.option_layers import to_toml
+from isthmus.models.recipes import load_recipe
+from isthmus.models.run_state import has_state
+from isthmus.models.width_statistics import share_widest
+from isthmus.runtime.datasets import hold_out, load_dataset, parse_size
+from isthmus.runtime.errors import InputError, IsthmusError
+
+ROOT = Path(__file__).resolve().parent.parent
+_LOG = "log.txt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task's recipe and data.
+
+    Attributes:
+        recipe: Of ours.
+        dataset: Training images, as `isthmus train` takes them, below the data folder.
+        weights: Of the uncut network, likewise.
+        images: Each network sees about so many, unless told otherwise.
+        size: Of the images, where files have others.
+        ablations: Whether parts of ours are left out, too.
+    """
+
+    recipe: str
+    dataset: str
+    weights: str
+    images: int
+    size: str | None = None
+    ablations: bool = False
+
+
+TASKS: Mapping[str, Task] = {
+    "cifar10-resnet56": Task(
+        recipe="cifar10-resnet56",
+        dataset="npz:{data}/cifar10/train.npz",
+        weights="weights/cifar10_akamaster/resnet56-4bfd9763.th",
+        images=74_000,
+        ablations=True,
+    ),
+    "imagenette-mobilenetv2": Task(
+        recipe="imagenette-mobilenetv2",
+        dataset="folder:{data}/imagenette224/train",
+        weights="weights/imagenet_mobilenet_v2/mobilenet_v2_i8perchannel.npz",
+        images=36_000,
+        size="224x224",
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line asks for; return 0, or the exit code of what failed."""
+    parser = argparse.ArgumentParser(prog="scripts/train-comparison", description=__doc__)
+    parser.add_argument("task", choices=sorted(TASKS))
+    parser.add_argument("--images", type=int, help="images that each network sees, brought to whole passes")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these networks, or methods")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--data", type=Path, default=data_folder(), help="[default: ISTHMUS_DATA or ../shared/data]"
+    )
+    parser.add_argument("--out", type=Path, help="[default: runs/rate-accuracy/TASK]")
+    parser.add_argument("--list", action="store_true", help="print names and what is done, and end")
+    asked = parser.parse_args(arguments)
+    try:
+        return _run(asked)
+    except IsthmusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"error: {shlex.join(error.cmd)}: exit code {error.returncode}", file=sys.stderr)
+        return int(error.returncode)
+
+
+def data_folder() -> Path:
+    """Return where the real data is expected."""
+    return Path(os.environ.get("ISTHMUS_DATA") or ROOT.parent / "shared" / "data")
+
+
+def _run(asked: argparse.Namespace) -> int:
+    task = TASKS[asked.task]
+    work = Workshop(
+        task, asked.data, asked.out or ROOT / "runs" / "rate-accuracy" / asked.task, asked.threads
+    )
+    epochs = max(1, round((asked.images or task.images) / work.trained_images()))
+    chosen = [
+        one
+        for one in contenders(task.recipe, epochs=epochs, seed=asked.seed, ablations=task.ablations)
+        if not asked.only or {one.name, one.name.partition("/")[0]} & set(asked.only)
+    ]
+    if not chosen:
+        raise InputError(f"--only {' '.join(asked.only)}: there is no such network; --list names them")
+    print(f"{len(chosen)} networks, {epochs} passes over {work.trained_images()} images each", flush=True)
+    for one in chosen:
+        if asked.list:
+            print(f"{one.name}: {work.state(one.name)}")
+            continue
+        started = time.monotonic()
+        if not (work.trained(one) & work.exported(one.name)):
+            print(f"{one.name}: {time.monotonic() - started:.0f} s", flush=True)
+        if one.name == OURS and task.ablations:
+            work.uncalibrated()
+    return 0
+
+
+class Workshop:
+    """The folders of a comparison, and the commands that fill them."""
+
+    def __init__(self, task: Task, data: Path, out: Path, threads: int) -> None:
+        """Take the task, where its data is, where everything goes, and the threads of each command."""
+        self._task, self._out, self._threads = task, out, str(threads)
+        self._dataset, self._weights = task.dataset.format(data=data), data / task.weights
+        self._training = out / "training"
+
+    def trained_images(self) -> int:
+        """Return how many images a pass has: those that training does not hold out."""
+        size = None if self._task.size is None else parse_size(self._task.size)
+        images = load_dataset(self._dataset, split="train", size=size)
+        return len(hold_out(images, load_recipe(self._task.recipe).get("validation"))[0])
+
+    def state(self, name: str) -> str:
+        """Say how far a network is."""
+        if (self._out / name / "manifest.json").is_file():
+            return "exported"
+        folder = self._training / name
+        if (folder / CHECKPOINT_NAME).is_file():
+            return "trained"
+        return "begun" if has_state(folder) else "not begun"
+
+    def trained(self, one: Contender) -> bool:
+        """Train a network, or what is left of it; True if there was nothing to do.
+
+        Raises:
+            InputError: If it was begun with other settings.
+        """
+        folder, text = self._training / one.name, to_toml(one.settings)
+        recipe = folder / "recipe.toml"
+        if recipe.is_file() and recipe.read_text(encoding="utf-8") != text:
+            raise InputError(
+                f"{recipe}: was begun with other settings; remove {folder}, or give another --out"
+            )
+        if (folder / CHECKPOINT_NAME).is_file():
+            return True
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe.write_text(text, encoding="utf-8")
+        flags = ["--recipe", recipe, "--out", folder, "--views-folder", self._training / "views"]
+        if self._task.size is not None:
+            flags += ["--size", self._task.size]
+        if has_state(folder):
+            flags.append("--resume")
+        self._isthmus("train", *flags, log=folder / _LOG)
+        return False
+
+    def exported(self, name: str) -> bool:
+        """Export a trained network; True if that was done before."""
+        folder = self._training / name
+        if (self._out / name / "manifest.json").is_file():
+            return True
+        self._isthmus("export", folder, "--out", self._out / name, log=folder / _LOG)
+        return False
+
+    def uncalibrated(self) -> None:
+        """Export ours with the widest's statistics at every width: what leaving calibration out means."""
+        folder = self._training / UNCALIBRATED
+        if not (folder / CHECKPOINT_NAME).is_file():
+            network = load_checkpoint(self._training / OURS, weights=self._weights)
+            share_widest(network)
+            facts = read_checkpoint(self._training / OURS / CHECKPOINT_NAME)["facts"]
+            save_checkpoint(
+                network,
+                folder / CHECKPOINT_NAME,
+                with_teacher=False,
+                facts={**facts, "calibration": "at every width that of the widest"},
+            )
+        self.exported(UNCALIBRATED)
+
+    def _isthmus(self, verb: str, *flags: Any, log: Path) -> None:
+        """Run `isthmus VERB` on the task's data, its output appended to `log`."""
+        shared = ["--dataset", self._dataset, "--weights", self._weights, "--threads", self._threads]
+        command = [sys.executable, "-m", "isthmus", verb, *map(str, (*flags, *shared))]
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"$ isthmus {shlex.join(command[3:])}\n")
+            file.flush()
+            subprocess.run(command, check=True, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""What `scripts/train-comparison` compares: one course for all, and what each method is made of."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from isthmus.models.backbones import make_model
+from isthmus.models.design import design
+from isthmus.models.option_layers import converted, to_toml, tomllib
+from isthmus.models.train_options import OPTIONS
+
+FILE = Path(__file__).parents[2] / "scripts" / "comparison_networks.py"
+
+
+@pytest.fixture(scope="module")
+def networks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("comparison_networks", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _all(networks, recipe="cifar10-resnet56", ablations=True):
+    return {
+        one.name: one.settings for one in networks.contenders(recipe, epochs=3, seed=5, ablations=ablations)
+    }
+
+
+def test_every_network_sees_the_same_images_by_the_same_course(networks):
+    alike = (
+        "epochs",
+        "views",
+        "seed",
+        "batch_size",
+        "learning_rate",
+        "tail_learning_rate",
+        "tune_tail",
+        "cut",
+    )
+    found = _all(networks)
+    assert len(found) == 17
+    assert {tuple(settings.get(name) for name in alike) for settings in found.values()} == {
+        (3, 3, 5, 64, 2e-3, 1e-4, True, "layer3.0")
+    }
+
+
+@pytest.mark.parametrize("recipe", ["cifar10-resnet56", "imagenette-mobilenetv2"])
+def test_settings_are_known_and_survive_their_file(networks, recipe):
+    for settings in _all(networks, recipe).values():
+        assert tomllib.loads(to_toml(settings)) == {k: v for k, v in settings.items() if v is not None}
+        assert all(name in OPTIONS and converted(name, value) is not None for name, value in settings.items())
+
+
+def test_a_method_has_nothing_of_ours(networks):
+    for name, settings in _all(networks).items():
+        if name.startswith(("bottlefit", "entropic", "ensemble")):
+            assert not {"start", "linear_start", "target_bytes", "structure", "widths"} & set(settings)
+            assert "rate_price" in settings
+
+
+def test_an_ablation_changes_one_thing(networks):
+    found = _all(networks)
+    ours = dict(found["slim-short"])
+    changed = {
+        name.partition("/")[2]: {key for key in {*ours, *own} if ours.get(key) != own.get(key)}
+        for name, own in found.items()
+        if name.startswith("ablation")
+    }
+    assert changed == {
+        "no-nested-dropout": {"nested_dropout"},
+        "no-rate-term": {"target_bytes", "rate_price"},
+        "no-delayed-shrinking": {"full_width_share"},
+        "alpha-divergence": {"answer_loss"},
+    }
+
+
+def test_a_dedicated_network_has_the_layers_of_its_width(networks):
+    from isthmus.cli._train_flags import bottleneck_size
+    from isthmus.models.network import SplitNetwork
+    from isthmus.models.option_layers import with_defaults
+
+    found, teacher = _all(networks), make_model("cifar-resnet56", 10, 3)
+
+    def encoder(name):
+        size = bottleneck_size(with_defaults(found[name]))
+        labels = tuple("abcdefghij")
+        config = design(
+            "cifar-resnet56", teacher, cut="layer3.0", shape_hwc=(32, 32, 3), labels=labels, size=size
+        )
+        return SplitNetwork(config, teacher).encoder
+
+    shared = encoder("slim-short")
+    for index, name in enumerate(("w025", "w050", "w075", "w100")):
+        alone = encoder(f"dedicated/{name}")
+        width = [layer for at, layer in enumerate(shared.layers) if at not in shared.skipped[index]]
+        assert len(alone.layers) == len(width)
+        assert sum(value.numel() for value in alone.parameters()) < sum(
+            v.numel() for v in shared.parameters()
+        )
