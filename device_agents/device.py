@@ -32,6 +32,7 @@ class Encoded:
         plain_nchw: uint8 [1, channels, height, width], channels that are not sent at their zero point; None
             in the encoded form.
         head_s, encode_s: Seconds taken.
+        exit_s: Seconds of the early exit, if it was asked first and not sure enough.
     """
 
     latent_chw: NDArray[np.uint8]
@@ -40,6 +41,7 @@ class Encoded:
     plain_nchw: NDArray[np.uint8] | None
     head_s: float
     encode_s: float
+    exit_s: float | None = None
 
     @property
     def nbytes(self) -> int:
@@ -57,12 +59,14 @@ class OwnAnswer:
     Attributes:
         kind: Early exit or the whole network.
         answer: Class index.
+        answer_s: Seconds the answer took, the head apart.
         head_s: Seconds the head took; None for `local`.
         confidence: Softmax of the answer, in (0, 1], if that is why the device answered; otherwise None.
     """
 
     kind: Fallback
     answer: int
+    answer_s: float
     head_s: float | None = None
     confidence: float | None = None
 
@@ -147,17 +151,21 @@ class Device:
                 None: it is not asked.
         """
         if decision.action == "local":
-            return OwnAnswer(kind="local", answer=self._bank.local(image_hwc)[0])
+            answer, answer_s = self._bank.local(image_hwc)
+            return OwnAnswer(kind="local", answer=answer, answer_s=answer_s)
         point = decision.point
         assert point is not None
         latent_chw, head_s = self._bank.head(point.width_index, image_hwc)
         if decision.action == "exit":
-            return OwnAnswer(kind="exit", answer=self._bank.exit(latent_chw)[0], head_s=head_s)
+            answer, answer_s = self._bank.exit(latent_chw)
+            return OwnAnswer(kind="exit", answer=answer, answer_s=answer_s, head_s=head_s)
+        exit_s = None
         if confidence is not None:
-            answer, share = _surest(self._bank.exit_scores(latent_chw)[0])
+            scores_c, exit_s = self._bank.exit_scores(latent_chw)
+            answer, share = _surest(scores_c)
             if share >= confidence:
-                return OwnAnswer(kind="exit", answer=answer, head_s=head_s, confidence=share)
-        return self._encoded(latent_chw, point, head_s, as_payload)
+                return OwnAnswer(kind="exit", answer=answer, answer_s=exit_s, head_s=head_s, confidence=share)
+        return self._encoded(latent_chw, point, as_payload, head_s=head_s, exit_s=exit_s)
 
     def answer(
         self, kind: Fallback, image_hwc: NDArray[np.uint8], latent_chw: NDArray[np.uint8]
@@ -166,7 +174,13 @@ class Device:
         return self._bank.exit(latent_chw) if kind == "exit" else self._bank.local(image_hwc)
 
     def _encoded(
-        self, latent_chw: NDArray[np.uint8], point: OperatingPoint, head_s: float, as_payload: bool
+        self,
+        latent_chw: NDArray[np.uint8],
+        point: OperatingPoint,
+        as_payload: bool,
+        *,
+        head_s: float,
+        exit_s: float | None,
     ) -> Encoded:
         """Encode the leading channels of `point`, as a payload or as a plain latent."""
         started = time.perf_counter()
@@ -189,6 +203,7 @@ class Device:
             plain_nchw=plain_nchw,
             head_s=head_s,
             encode_s=encode_s,
+            exit_s=exit_s,
         )
 
 

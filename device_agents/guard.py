@@ -93,7 +93,7 @@ class Guard:
 
     def recall(self, frame: int, reason: str) -> None:
         """Answer `frame` now, if it still waits for the server."""
-        if self._session.recall(frame, reason):
+        if self._session.recall(frame, reason, now_s=time.monotonic()):
             self._answer(frame)
 
     def end(self, event: FrameEvent | None, scores_c: NDArray[np.float32] | None = None) -> None:

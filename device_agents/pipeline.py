@@ -40,6 +40,16 @@ class _Work:
     frame: int
     image_hwc: NDArray[np.uint8]
     decision: Decision
+    began_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """A result, and between which instants it was computed, on whichever thread."""
+
+    result: Result
+    started_s: float
+    ended_s: float
 
 
 class Pipeline:
@@ -99,7 +109,7 @@ class Pipeline:
         A choice needs the link, the device and the time, not the image; made now it costs the frame nothing.
         """
         if self._since_s is None:
-            self._prepared = self.next_frame, self.decide(due_s)
+            self._prepared = self.next_frame, self.decide(due_s + self._session.deadline_s)
 
     def capture(self, image_hwc: NDArray[np.uint8], captured_s: float, truth: int | None) -> int:
         """Take a frame captured at `captured_s` and return its number; `advance` computes it."""
@@ -109,6 +119,10 @@ class Pipeline:
             del self._images[superseded.frame]
             self._on_end(superseded)
         return frame
+
+    def reconsider(self) -> None:
+        """Drop the choice that was made for the next frame: what it was made for does not hold any more."""
+        self._prepared = None
 
     def advance(self) -> None:
         """Compute the frames that wait, as far as that is possible at once."""
@@ -124,8 +138,8 @@ class Pipeline:
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._images.clear()
 
-    def decide(self, captured_s: float) -> Decision:
-        """Return the policy's choice for a frame captured at `captured_s`, which is computed next."""
+    def decide(self, due_s: float) -> Decision:
+        """Return the policy's choice for a frame that must be answered by `due_s` and is computed next."""
         now_s = time.monotonic()
         return self.policy.decide(
             self._flight.estimate(now_s),
@@ -134,7 +148,7 @@ class Pipeline:
                 server_load=self._flight.server_load,
                 interval_s=self._interval_s,
             ),
-            budget_s=captured_s + self._session.deadline_s - now_s - self._guard.margin_s,
+            budget_s=due_s - now_s - self._guard.margin_s,
             now_s=now_s,
         )
 
@@ -143,7 +157,7 @@ class Pipeline:
         if prepared is not None and prepared[0] == frame:
             decision = prepared[1]
         else:
-            decision = self.decide(self._session.deadline_of(frame) - self._session.deadline_s)
+            decision = self.decide(self._session.deadline_of(frame))
         if decision.action == "drop":
             self._end(self._session.drop(frame, time.monotonic(), decision.reason))
             return
@@ -151,15 +165,18 @@ class Pipeline:
         if confidence is not None and (reason := self._unheard(decision)) is not None:
             decision, confidence = replace(decision, probe=True, reason=reason), None
         self._session.decided(frame, point=decision.point, probe=decision.probe, reason=decision.reason)
-        work = _Work(frame=frame, image_hwc=image_hwc, decision=decision)
         compute = partial(
             self._device.compute, decision, image_hwc, self._flight.as_payload, confidence=confidence
         )
-        if self._device.seconds_of(decision) <= _INLINE_S:
-            self._finish(work, compute())
+        inline = self._device.seconds_of(decision) <= _INLINE_S
+        began_s = time.monotonic()
+        self._session.began(frame, began_s)
+        work = _Work(frame=frame, image_hwc=image_hwc, decision=decision, began_s=began_s)
+        if inline:
+            self._finish(work, _timed(compute))
         else:
-            self._since_s = time.monotonic()
-            self._thread.submit(compute).add_done_callback(partial(self._on_thread, work))
+            self._since_s = began_s
+            self._thread.submit(_timed, compute).add_done_callback(partial(self._on_thread, work))
 
     def _unheard(self, decision: Decision) -> str | None:
         """Return why this frame goes out however sure the device is; None if it need not.
@@ -173,12 +190,12 @@ class Pipeline:
             return None
         return f"{decision.reason}; sent to keep the link known"
 
-    def _on_thread(self, work: _Work, future: Future[Result]) -> None:
+    def _on_thread(self, work: _Work, future: Future[_Timed]) -> None:
         """Hand a result over to the loop; called on the worker thread, or by `close` for what never ran."""
         if not future.cancelled():
             self._loop.call_soon_threadsafe(self._from_thread, work, future)
 
-    def _from_thread(self, work: _Work, future: Future[Result]) -> None:
+    def _from_thread(self, work: _Work, future: Future[_Timed]) -> None:
         self._since_s = None
         try:
             self._finish(work, future.result())
@@ -186,16 +203,27 @@ class Pipeline:
         except Exception as error:
             self._on_failed(error)
 
-    def _finish(self, work: _Work, result: Result) -> None:
-        frame, decision = work.frame, work.decision
+    def _finish(self, work: _Work, timed: _Timed) -> None:
+        frame, decision, result = work.frame, work.decision, timed.result
+        now_s = time.monotonic()
+        handover_s = timed.started_s - work.began_s + now_s - timed.ended_s
         if isinstance(result, OwnAnswer):
             if result.confidence is not None:
                 reason = f"{result.kind} is {result.confidence:.0%} sure"
                 self._session.decided(frame, point=decision.point, reason=reason)
-            self._session.computed(frame, head_s=result.head_s, encode_s=None)
-            self._end(self._session.device(frame, time.monotonic(), result.kind, result.answer))
+            self._session.computed(frame, head_s=result.head_s, encode_s=None, handover_s=handover_s)
+            self._end(
+                self._session.device(frame, now_s, result.kind, result.answer, answer_s=result.answer_s)
+            )
             return
-        self._session.computed(frame, head_s=result.head_s, encode_s=result.encode_s)
+        self._session.computed(
+            frame,
+            head_s=result.head_s,
+            encode_s=result.encode_s,
+            exit_s=result.exit_s,
+            handover_s=handover_s,
+            now_s=now_s,
+        )
         if self._guard.watch(frame, self._standby(work, result.latent_chw)):
             self._flight.launch(frame, result, send=self._send)
 
@@ -220,3 +248,9 @@ class Pipeline:
     def _end(self, event: FrameEvent | None) -> None:
         if event is not None:
             self._on_end(event)
+
+
+def _timed(compute: Callable[[], Result]) -> _Timed:
+    started_s = time.monotonic()
+    result = compute()
+    return _Timed(result, started_s, time.monotonic())

@@ -59,7 +59,7 @@ class Flight:
         session: Accounts for the frames.
         guard: Answers what the server does not.
         owner: Who is told.
-        most_in_flight: Most frames that may be unanswered; their bytes have a bound besides.
+        most_in_flight: Most frames that may be unanswered (may be set); their bytes have a bound besides.
         busy_backoff: How long to leave a server alone that says it is busy.
 
     Attributes:
@@ -86,7 +86,7 @@ class Flight:
         self._session = session
         self._guard = guard
         self._owner = owner
-        self._most_in_flight = most_in_flight
+        self.most_in_flight = most_in_flight
         self._busy = busy_backoff
         self._busy_until_s = -math.inf
         self._estimator = LinkEstimator(overhead_bytes=self._overhead_bytes(lean=True))
@@ -138,7 +138,7 @@ class Flight:
         if nbytes > MAX_MESSAGE_BYTES - _MESSAGE_ROOM_BYTES:
             return f"{nbytes} bytes do not fit a message of {MAX_MESSAGE_BYTES}"
         count, waiting = len(self._unanswered), sum(self._unanswered.values())
-        if count >= self._most_in_flight or (count and waiting + nbytes > _MOST_UNANSWERED_BYTES):
+        if count >= self.most_in_flight or (count and waiting + nbytes > _MOST_UNANSWERED_BYTES):
             return f"{count} frames ({waiting} B) are unanswered"
         return None
 
@@ -239,6 +239,9 @@ class Flight:
                 int(scores_c.argmax()),
                 server_queue_s=answer.queue_s,
                 server_compute_s=answer.compute_s,
+                server_decode_s=answer.decode_s,
+                server_answer_s=answer.answer_s,
+                server_received_s=None if answer.received_ns is None else answer.received_ns / 1e9,
             )
             self._guard.end(event, scores_c)
             return

@@ -164,14 +164,19 @@ class FrameCall:
             self._fail(result)
 
     def _end(self, outcome: AnswerOutcome, computed: Computed | None = None) -> None:
-        received_s = self._received_ns / 1e9
-        started_s = self._model.clock() if computed is None else computed.started_s
+        received_s, now_s = self._received_ns / 1e9, self._model.clock()
+        started_s, answer_s = now_s, None
+        if computed is not None:
+            started_s = computed.started_s
+            answer_s = max(0.0, now_s - started_s - computed.compute_s)
         answer = Answer(
             frame_id=self._frame.frame_id,
             outcome=outcome,
             outputs_nc=_NO_OUTPUTS if computed is None else computed.outputs_nc,
             queue_s=max(0.0, started_s - received_s),
+            decode_s=None if self._decoded_s is None else max(0.0, self._decoded_s - received_s),
             compute_s=None if computed is None else computed.compute_s,
+            answer_s=answer_s,
             received_ns=self._received_ns,
             load_pct=self._model.batcher.load_percent,
         )

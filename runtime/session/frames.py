@@ -17,44 +17,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import IntEnum
 from typing import Literal
+
+from msgspec import structs
 
 from isthmus.runtime.bundle import OperatingPoint
 from isthmus.runtime.events import OUTCOMES, FrameEvent, Outcome
-
-
-class _Phase(IntEnum):
-    WAITING = 0
-    COMPUTING = 1
-    QUEUED = 2
-    SENT = 3
-    ANSWERING = 4
-
-
-@dataclass(slots=True)
-class _Frame:
-    """What is known of a frame that has not ended."""
-
-    captured_s: float
-    truth: int | None
-    phase: _Phase = _Phase.WAITING
-    point: OperatingPoint | None = None
-    probe: bool = False
-    reason: str = ""
-    head_s: float | None = None
-    encode_s: float | None = None
-    payload_bytes: int = 0
-    sent_s: float | None = None
-    guard_s: float | None = None
+from isthmus.runtime.session.frame_state import FrameState, Phase
 
 
 class Session:
     """Accounts for the frames of one run.
 
     Args:
-        deadline_s: Seconds from capture within which an answer counts as in time.
+        deadline_s: Seconds from capture within which an answer counts as in time. The attribute of that name
+            may be set at any time; frames captured before keep theirs.
         give_up_s: Seconds past the deadline at which a frame that the device cannot answer is dropped; until
             then the server's answer would still end it as `late`.
         queue_limit: Most frames that wait to be computed, in the order of their capture; when one more comes,
@@ -67,7 +44,7 @@ class Session:
         self.give_up_s = give_up_s
         self.captured = 0
         self.outcomes: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
-        self._open: dict[int, _Frame] = {}
+        self._open: dict[int, FrameState] = {}
         self._queue_limit = queue_limit
         self._waiting: deque[int] = deque()
 
@@ -90,7 +67,7 @@ class Session:
             superseded = self.drop(self._waiting[0], now_s, why)
         frame = self.captured
         self.captured += 1
-        self._open[frame] = _Frame(captured_s=now_s, truth=truth)
+        self._open[frame] = FrameState(captured_s=now_s, deadline_s=self.deadline_s, truth=truth)
         self._waiting.append(frame)
         return frame, superseded
 
@@ -99,12 +76,13 @@ class Session:
         if not self._waiting:
             return None
         frame = self._waiting.popleft()
-        self._open[frame].phase = _Phase.COMPUTING
+        self._open[frame].phase = Phase.COMPUTING
         return frame
 
     def deadline_of(self, frame: int) -> float:
         """Return the instant by which the open frame must be answered."""
-        return self._open[frame].captured_s + self.deadline_s
+        state = self._open[frame]
+        return state.captured_s + state.deadline_s
 
     def decided(
         self, frame: int, *, point: OperatingPoint | None, probe: bool = False, reason: str = ""
@@ -114,8 +92,31 @@ class Session:
         if state is not None:
             state.point, state.probe, state.reason = point, probe, reason
 
-    def computed(self, frame: int, *, head_s: float | None, encode_s: float | None) -> bool:
-        """Note what computing took, in seconds.
+    def began(self, frame: int, now_s: float) -> None:
+        """Note that the device begins to compute the frame at `now_s`."""
+        state = self._open.get(frame)
+        if state is not None:
+            state.began_s = now_s
+
+    def computed(
+        self,
+        frame: int,
+        *,
+        head_s: float | None,
+        encode_s: float | None,
+        exit_s: float | None = None,
+        handover_s: float | None = None,
+        now_s: float | None = None,
+    ) -> bool:
+        """Note what computing took, in seconds; None: that part did not happen, or nobody looked.
+
+        Args:
+            frame: The frame.
+            head_s: The head.
+            encode_s: The codec.
+            exit_s: The early exit, if it was asked before sending and not sure enough.
+            handover_s: From the event loop to the thread that computed, and back.
+            now_s: When its result was back.
 
         Returns:
             Whether the frame is still open (a run that is being closed ends frames at any moment).
@@ -123,7 +124,8 @@ class Session:
         state = self._open.get(frame)
         if state is None:
             return False
-        state.head_s, state.encode_s = head_s, encode_s
+        state.head_s, state.exit_s, state.encode_s = head_s, exit_s, encode_s
+        state.handover_s, state.computed_s = handover_s, now_s
         return True
 
     def queue(self, frame: int, *, answer_s: float | None) -> bool:
@@ -138,10 +140,10 @@ class Session:
             Whether the frame is still open.
         """
         state = self._open.get(frame)
-        if state is None or state.phase is not _Phase.COMPUTING:
+        if state is None or state.phase is not Phase.COMPUTING:
             return False
-        state.phase = _Phase.QUEUED
-        state.guard_s = None if answer_s is None else state.captured_s + self.deadline_s - answer_s
+        state.phase = Phase.QUEUED
+        state.guard_s = None if answer_s is None else state.captured_s + state.deadline_s - answer_s
         return True
 
     def sent(self, frame: int, now_s: float, payload_bytes: int) -> bool:
@@ -151,9 +153,9 @@ class Session:
             False if it must not be sent: it has ended, or the device is answering it already.
         """
         state = self._open.get(frame)
-        if state is None or state.phase is not _Phase.QUEUED:
+        if state is None or state.phase is not Phase.QUEUED:
             return False
-        state.phase, state.sent_s, state.payload_bytes = _Phase.SENT, now_s, payload_bytes
+        state.phase, state.sent_s, state.payload_bytes = Phase.SENT, now_s, payload_bytes
         return True
 
     def remote(
@@ -164,8 +166,11 @@ class Session:
         *,
         server_queue_s: float | None = None,
         server_compute_s: float | None = None,
+        server_decode_s: float | None = None,
+        server_answer_s: float | None = None,
+        server_received_s: float | None = None,
     ) -> FrameEvent | None:
-        """End the frame with the server's answer.
+        """End the frame with the server's answer, and the times that came with it (see `FrameEvent`).
 
         Returns:
             Its end; None if it was never sent or has ended already.
@@ -173,21 +178,43 @@ class Session:
         state = self._open.get(frame)
         if state is None or state.sent_s is None:
             return None
-        return self._end(
-            frame,
-            now_s,
-            "remote",
-            answer=answer,
+        # A device that had begun to answer as well did so beside the server, not before it.
+        state.recalled_s = None
+        event = self._end(frame, now_s, "remote", answer=answer)
+        return structs.replace(
+            event,
             remote_s=now_s - state.sent_s,
+            server_received_s=server_received_s,
+            server_decode_s=server_decode_s,
             server_queue_s=server_queue_s,
             server_compute_s=server_compute_s,
+            server_answer_s=server_answer_s,
         )
 
     def device(
-        self, frame: int, now_s: float, kind: Literal["exit", "local"], answer: int
+        self,
+        frame: int,
+        now_s: float,
+        kind: Literal["exit", "local"],
+        answer: int,
+        *,
+        answer_s: float | None = None,
     ) -> FrameEvent | None:
-        """End the frame with the device's own answer; None if it has ended already."""
-        return self._end(frame, now_s, kind, answer=answer) if frame in self._open else None
+        """End the frame with the device's own answer; None if it has ended already.
+
+        Args:
+            frame: The frame.
+            now_s: When.
+            kind: Who answered.
+            answer: Class index.
+            answer_s: Seconds it took; None: all since `recall` or `due` asked for it, hand-overs included.
+        """
+        state = self._open.get(frame)
+        if state is None:
+            return None
+        if answer_s is None and state.recalled_s is not None:
+            answer_s = now_s - state.recalled_s
+        return self._end(frame, now_s, kind, answer=answer, answer_s=answer_s)
 
     def drop(self, frame: int, now_s: float, reason: str) -> FrameEvent | None:
         """End the frame without an answer; None if it has ended already."""
@@ -197,16 +224,16 @@ class Session:
         state.reason = _joined(state.reason, reason)
         return self._end(frame, now_s, "dropped")
 
-    def recall(self, frame: int, reason: str = "") -> bool:
+    def recall(self, frame: int, reason: str = "", *, now_s: float | None = None) -> bool:
         """Let the device answer a queued or sent frame now, because the server will not, for `reason`.
 
         Returns:
             Whether the caller must do so (or drop it); False if the frame has ended or is being answered.
         """
         state = self._open.get(frame)
-        if state is None or state.phase not in (_Phase.QUEUED, _Phase.SENT):
+        if state is None or state.phase not in (Phase.QUEUED, Phase.SENT):
             return False
-        state.phase = _Phase.ANSWERING
+        state.phase, state.recalled_s = Phase.ANSWERING, now_s
         state.reason = _joined(state.reason, reason)
         return True
 
@@ -218,11 +245,11 @@ class Session:
         """
         answer, given_up = [], []
         for frame, state in list(self._open.items()):
-            due_s = self._due_s(state)
+            due_s = state.due_s(self.give_up_s)
             if due_s is None or due_s > now_s:
                 continue
             if state.guard_s is not None:
-                state.phase = _Phase.ANSWERING
+                state.phase, state.recalled_s = Phase.ANSWERING, now_s
                 answer.append(frame)
             else:
                 given_up.append(self.drop(frame, now_s, f"no answer within {self.give_up_s:g} s"))
@@ -230,25 +257,16 @@ class Session:
 
     def next_due_s(self) -> float | None:
         """Return the instant of the next demand of `due`; None if nothing is pending."""
-        return min(_known(self._due_s(state) for state in self._open.values()), default=None)
+        return min(_known(state.due_s(self.give_up_s) for state in self._open.values()), default=None)
 
     def unanswered(self) -> list[int]:
         """Return the frames that wait for the server: queued or sent."""
-        return [frame for frame, state in self._open.items() if state.phase in (_Phase.QUEUED, _Phase.SENT)]
+        return [frame for frame, state in self._open.items() if state.phase in (Phase.QUEUED, Phase.SENT)]
 
     def close(self, now_s: float, reason: str) -> list[FrameEvent]:
         """End every open frame without an answer."""
         ended = [self.drop(frame, now_s, reason) for frame in list(self._open)]
         return [event for event in ended if event is not None]
-
-    def _due_s(self, state: _Frame) -> float | None:
-        if state.phase not in (_Phase.QUEUED, _Phase.SENT):
-            return None
-        return (
-            state.guard_s
-            if state.guard_s is not None
-            else state.captured_s + self.deadline_s + self.give_up_s
-        )
 
     def _end(
         self,
@@ -257,35 +275,16 @@ class Session:
         outcome: Outcome,
         *,
         answer: int | None = None,
-        remote_s: float | None = None,
-        server_queue_s: float | None = None,
-        server_compute_s: float | None = None,
+        answer_s: float | None = None,
     ) -> FrameEvent:
         state = self._open.pop(frame)
-        if state.phase is _Phase.WAITING:
+        if state.phase is Phase.WAITING:
             self._waiting.remove(frame)
         latency_s = None if answer is None else now_s - state.captured_s
-        if latency_s is not None and latency_s > self.deadline_s:
+        if latency_s is not None and latency_s > state.deadline_s:
             outcome = "late"
         self.outcomes[outcome] += 1
-        return FrameEvent(
-            at_s=now_s,
-            frame=frame,
-            captured_s=state.captured_s,
-            outcome=outcome,
-            point=state.point,
-            payload_bytes=state.payload_bytes,
-            answer=answer,
-            truth=state.truth,
-            latency_s=latency_s,
-            head_s=state.head_s,
-            encode_s=state.encode_s,
-            remote_s=remote_s,
-            server_queue_s=server_queue_s,
-            server_compute_s=server_compute_s,
-            probe=state.probe,
-            reason=state.reason,
-        )
+        return state.ended(frame, now_s, outcome, answer=answer, latency_s=latency_s, answer_s=answer_s)
 
 
 def _known(values: Iterable[float | None]) -> Iterable[float]:

@@ -128,18 +128,23 @@ class _Agent:
                 self._begin(frame, decision)
 
     def _begin(self, frame: int, decision: Decision) -> None:
-        now_s = self._clock.now_s + self._wake()
+        wake_s = self._wake()
+        now_s = self._clock.now_s + wake_s
+        self._session.began(frame, self._clock.now_s)
         if decision.action == "local":
-            self._clock.at(now_s + self._device.answer("local"), self._on_alone, frame, decision, None)
+            answer_s = self._device.answer("local")
+            self._clock.at(now_s + answer_s, self._on_alone, frame, decision, None, wake_s, answer_s)
             return
         assert decision.point is not None
         head_s = self._device.heads[decision.point.width_index].run()
         if decision.action == "exit":
-            done_s = now_s + head_s + self._device.answer("exit")
-            self._clock.at(done_s, self._on_alone, frame, decision, head_s)
+            answer_s = self._device.answer("exit")
+            done_s = now_s + head_s + answer_s
+            self._clock.at(done_s, self._on_alone, frame, decision, head_s, wake_s, answer_s)
             return
         encode_s = self._device.encode.run()
-        self._clock.at(now_s + head_s + encode_s, self._on_encoded, frame, decision, head_s, encode_s)
+        done_s = now_s + head_s + encode_s
+        self._clock.at(done_s, self._on_encoded, frame, decision, head_s, encode_s, wake_s)
 
     def _decide(self, frame: int) -> Decision:
         now_s = self._clock.now_s
@@ -150,18 +155,23 @@ class _Agent:
             now_s=now_s,
         )
 
-    def _on_alone(self, frame: int, decision: Decision, head_s: float | None) -> None:
+    def _on_alone(
+        self, frame: int, decision: Decision, head_s: float | None, wake_s: float, answer_s: float
+    ) -> None:
         assert decision.action in ("exit", "local")
-        if head_s is not None:
-            self._session.computed(frame, head_s=head_s, encode_s=None)
-        self._by_device(frame, decision.action, decision.point)
+        self._session.computed(frame, head_s=head_s, encode_s=None, handover_s=wake_s)
+        self._by_device(frame, decision.action, decision.point, answer_s=answer_s)
         self._computing = False
         self._compute()
 
-    def _on_encoded(self, frame: int, decision: Decision, head_s: float, encode_s: float) -> None:
+    def _on_encoded(
+        self, frame: int, decision: Decision, head_s: float, encode_s: float, wake_s: float
+    ) -> None:
         point = decision.point
         assert point is not None
-        self._session.computed(frame, head_s=head_s, encode_s=encode_s)
+        self._session.computed(
+            frame, head_s=head_s, encode_s=encode_s, handover_s=wake_s, now_s=self._clock.now_s
+        )
         fallback, seconds, timed = decision.fallback, decision.fallback_s, True
         if fallback is None:
             fallback, seconds = self._device.quickest()
@@ -207,9 +217,16 @@ class _Agent:
             self._guard.forget(frame)
             self._account.add(event)
 
-    def _by_device(self, frame: int, kind: Literal["exit", "local"], point: OperatingPoint | None) -> None:
+    def _by_device(
+        self,
+        frame: int,
+        kind: Literal["exit", "local"],
+        point: OperatingPoint | None,
+        *,
+        answer_s: float | None = None,
+    ) -> None:
         answer = self._answer(frame, kind, point)
-        event = self._session.device(frame, self._clock.now_s, kind, answer)
+        event = self._session.device(frame, self._clock.now_s, kind, answer, answer_s=answer_s)
         if event is not None:
             self._account.add(event)
 

@@ -79,7 +79,7 @@ class SimGuard:
 
     def recall(self, frame: int, reason: str) -> None:
         """Answer `frame` now, if it still waits for the server."""
-        if self._session.recall(frame, reason):
+        if self._session.recall(frame, reason, now_s=self._clock.now_s):
             self._answer(frame)
 
     def forget(self, frame: int) -> None:

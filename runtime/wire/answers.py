@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from isthmus.runtime.errors import WireError
 from isthmus.runtime.wire import oip_pb2 as oip
-from isthmus.runtime.wire.names import COMPUTE_US, LOAD_PCT, OUTCOME, QUEUE_US, RECEIVED_NS
+from isthmus.runtime.wire.names import (
+    ANSWER_US,
+    COMPUTE_US,
+    DECODE_US,
+    LOAD_PCT,
+    OUTCOME,
+    QUEUE_US,
+    RECEIVED_NS,
+)
 from isthmus.runtime.wire.tensors import check_shape, unpack_float32, unpack_float32_list
 
 AnswerOutcome = Literal["ok", "expired", "busy", "failed"]
@@ -42,7 +50,9 @@ class Answer:
             it will not.
         outputs_nc: float32 [n, classes]; [0, 0] unless the outcome is "ok".
         queue_s: Seconds from the frame's arrival to the start of its batch, decoding included.
+        decode_s: Of these, seconds from its arrival until its payload was decoded.
         compute_s: Seconds its batch took in the tail.
+        answer_s: Seconds from the end of its batch until this answer was written.
         received_ns: Its arrival, nanoseconds of the server's monotonic clock, whose zero is arbitrary.
         load_pct: Share of the last second in which the tail computed.
         error: The server's message; empty if the outcome is "ok" or "expired".
@@ -55,7 +65,9 @@ class Answer:
     outcome: AnswerOutcome
     outputs_nc: NDArray[np.float32]
     queue_s: float | None = None
+    decode_s: float | None = None
     compute_s: float | None = None
+    answer_s: float | None = None
     received_ns: int | None = None
     load_pct: int | None = None
     error: str = ""
@@ -72,10 +84,14 @@ def answer_response(answer: Answer, *, model: str, output: str, lean: bool = Fal
     response = oip.ModelInferResponse(model_name=model, model_version="1", id=answer.frame_id)
     parameters = response.parameters
     parameters[OUTCOME].string_param = answer.outcome
-    if answer.queue_s is not None:
-        parameters[QUEUE_US].int64_param = round(answer.queue_s * 1e6)
-    if answer.compute_s is not None:
-        parameters[COMPUTE_US].int64_param = round(answer.compute_s * 1e6)
+    for name, seconds in (
+        (QUEUE_US, answer.queue_s),
+        (DECODE_US, answer.decode_s),
+        (COMPUTE_US, answer.compute_s),
+        (ANSWER_US, answer.answer_s),
+    ):
+        if seconds is not None:
+            parameters[name].int64_param = round(seconds * 1e6)
     if answer.received_ns is not None:
         parameters[RECEIVED_NS].int64_param = answer.received_ns
     if answer.load_pct is not None:
@@ -95,6 +111,8 @@ def _lean_response(answer: Answer) -> oip.ModelInferResponse:
             compute_us=_microseconds(answer.compute_s),
             received_ns=answer.received_ns,
             load_pct=answer.load_pct,
+            decode_us=_microseconds(answer.decode_s),
+            answer_us=_microseconds(answer.answer_s),
         ),
     )
     if answer.outcome == "ok":
@@ -132,13 +150,14 @@ def parse_answer(response: oip.ModelInferResponse | None) -> Answer:
     if response.HasField("isthmus"):
         return _parse_lean(response)
     outcome = _outcome(response)
-    queue_us, compute_us = _int64(response, QUEUE_US), _int64(response, COMPUTE_US)
     return Answer(
         frame_id=response.id,
         outcome=outcome,
         outputs_nc=_outputs(response) if outcome == "ok" else _NO_OUTPUTS,
-        queue_s=None if queue_us is None else queue_us / 1e6,
-        compute_s=None if compute_us is None else compute_us / 1e6,
+        queue_s=_seconds(response, QUEUE_US),
+        decode_s=_seconds(response, DECODE_US),
+        compute_s=_seconds(response, COMPUTE_US),
+        answer_s=_seconds(response, ANSWER_US),
         received_ns=_int64(response, RECEIVED_NS),
         load_pct=_int64(response, LOAD_PCT),
     )
@@ -161,7 +180,9 @@ def _parse_lean(response: oip.ModelInferResponse) -> Answer:
         outcome=outcome,
         outputs_nc=outputs,
         queue_s=said.queue_us / 1e6 if said.HasField("queue_us") else None,
+        decode_s=said.decode_us / 1e6 if said.HasField("decode_us") else None,
         compute_s=said.compute_us / 1e6 if said.HasField("compute_us") else None,
+        answer_s=said.answer_us / 1e6 if said.HasField("answer_us") else None,
         received_ns=said.received_ns if said.HasField("received_ns") else None,
         load_pct=said.load_pct if said.HasField("load_pct") else None,
     )
@@ -232,6 +253,11 @@ def _int64(response: oip.ModelInferResponse, name: str) -> int | None:
     if parameter.WhichOneof("parameter_choice") != "int64_param":
         raise WireError(f"answer {response.id!r}: parameter {name} is not an int64")
     return parameter.int64_param
+
+
+def _seconds(response: oip.ModelInferResponse, name: str) -> float | None:
+    microseconds = _int64(response, name)
+    return None if microseconds is None else microseconds / 1e6
 
 
 def _outputs(response: oip.ModelInferResponse) -> NDArray[np.float32]:

@@ -19,7 +19,9 @@ BUDGET_US: Final = "isthmus_budget_us"
 
 # Answer parameters, all int64 but the outcome (a string).
 QUEUE_US: Final = "isthmus_queue_us"  # from the frame's arrival to the start of its batch, decoding included
+DECODE_US: Final = "isthmus_decode_us"  # of these, from the arrival until the payload was decoded
 COMPUTE_US: Final = "isthmus_compute_us"  # the batch in the tail
+ANSWER_US: Final = "isthmus_answer_us"  # from the end of the batch until the answer was written
 RECEIVED_NS: Final = (
     "isthmus_received_ns"  # the frame's arrival on the server's monotonic clock; its zero is arbitrary
 )

@@ -213,7 +213,7 @@ class ModelInferResponse(_message.Message):
     def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., id: _Optional[str] = ..., parameters: _Optional[_Mapping[str, InferParameter]] = ..., outputs: _Optional[_Iterable[_Union[ModelInferResponse.InferOutputTensor, _Mapping]]] = ..., raw_output_contents: _Optional[_Iterable[bytes]] = ..., isthmus: _Optional[_Union[IsthmusAnswer, _Mapping]] = ...) -> None: ...
 
 class IsthmusAnswer(_message.Message):
-    __slots__ = ("outcome", "queue_us", "compute_us", "received_ns", "load_pct")
+    __slots__ = ("outcome", "queue_us", "compute_us", "received_ns", "load_pct", "decode_us", "answer_us")
     class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OK: _ClassVar[IsthmusAnswer.Outcome]
@@ -229,12 +229,16 @@ class IsthmusAnswer(_message.Message):
     COMPUTE_US_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_NS_FIELD_NUMBER: _ClassVar[int]
     LOAD_PCT_FIELD_NUMBER: _ClassVar[int]
+    DECODE_US_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_US_FIELD_NUMBER: _ClassVar[int]
     outcome: IsthmusAnswer.Outcome
     queue_us: int
     compute_us: int
     received_ns: int
     load_pct: int
-    def __init__(self, outcome: _Optional[_Union[IsthmusAnswer.Outcome, str]] = ..., queue_us: _Optional[int] = ..., compute_us: _Optional[int] = ..., received_ns: _Optional[int] = ..., load_pct: _Optional[int] = ...) -> None: ...
+    decode_us: int
+    answer_us: int
+    def __init__(self, outcome: _Optional[_Union[IsthmusAnswer.Outcome, str]] = ..., queue_us: _Optional[int] = ..., compute_us: _Optional[int] = ..., received_ns: _Optional[int] = ..., load_pct: _Optional[int] = ..., decode_us: _Optional[int] = ..., answer_us: _Optional[int] = ...) -> None: ...
 
 class ModelStreamInferResponse(_message.Message):
     __slots__ = ("error_message", "infer_response")
