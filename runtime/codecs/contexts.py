@@ -86,8 +86,15 @@ class ContextNetwork:
 
     def outputs(self, inputs: NDArray[np.int16]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return expected value less 128, in quarters, and scale class, not yet clipped, of inputs [n, i]."""
-        sums = inputs.astype(np.float64) @ self.hidden_weight.astype(np.float64) + self.hidden_bias
-        return self.finish(sums.astype(np.int64))
+        sums = inputs.astype(np.float64) @ self.hidden_weight.astype(np.float64)
+        sums += self.hidden_bias
+        # As `finish`, in floating point: numpy multiplies integers one by one.
+        sums *= 2.0**-HIDDEN_SHIFT
+        np.floor(sums, out=sums)
+        np.clip(sums, 0, HIDDEN_LIMIT, out=sums)
+        both = sums @ self.output_weight.astype(np.float64) + self.output_bias
+        whole = both.astype(np.int64) >> OUTPUT_SHIFT
+        return whole[:, 0], whole[:, 1]
 
     def finish(self, sums: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return what `outputs` does, of the hidden sums int64 [n, 16]."""

@@ -37,6 +37,7 @@ _STEPS: Final = 1000
 _STEPS_FROM_START: Final = 600
 _STEPS_TO_CHOOSE: Final = 150
 _BATCH: Final = 512
+_ENOUGH: Final = 1 << 14  # values that standard deviations are taken of
 _RATE: Final = 0.02
 _MISS: Final = 2e-4  # probability left to what the logistic holds for impossible
 
@@ -64,7 +65,8 @@ class FloatNetwork:
         """Return the mean bits of values less 128, float32 [n]."""
         weight, bias, output, offset = self.parameters
         outputs = np.maximum(inputs / self.unit @ weight + bias, 0) @ output + offset
-        return _cost(outputs, values, self.centre, self.spread)[0]
+        likely, _ = _likelihood(outputs, values, self.centre, self.spread)
+        return float(-np.log2(likely).mean())
 
     def rounded(self) -> ContextNetwork:
         """Return the integers: quarters of a level, and scale classes of a third of an octave."""
@@ -81,6 +83,12 @@ class FloatNetwork:
         )
 
 
+def kept_out(latents: int) -> NDArray[np.bool_]:
+    """Return which of so many latents a fit does not see: every eighth."""
+    kept: NDArray[np.bool_] = np.arange(latents) % 8 == 0
+    return kept
+
+
 def fit_network(
     padded: NDArray[np.int16], channel: int, start: FloatNetwork | None
 ) -> tuple[FloatNetwork, float]:
@@ -92,7 +100,7 @@ def fit_network(
         start: The network of the same channel in a width fitted before, to go on from.
     """
     rng = np.random.default_rng(channel)
-    kept = np.arange(len(padded)) % 8 == 0
+    kept = kept_out(len(padded))
     train, test = padded[~kept], padded[kept]
     values = train[:, 1 + channel, 1:-1, 1:-1].reshape(-1).astype(np.float32)
     parents = start.parents if start is not None else _choose_parents(train, values, channel, rng)
@@ -122,7 +130,7 @@ def _choose_parents(
     network = _fresh(inputs, values, everyone, rng)
     _descend(network, inputs, values, steps=_STEPS_TO_CHOOSE, rng=rng)
     weight, _, output, _ = network.parameters
-    felt = weight * (inputs.std(axis=0) / network.unit)[:, None]
+    felt = weight * (inputs[:: max(1, len(inputs) // _ENOUGH)].std(axis=0) / network.unit)[:, None]
     pull = felt**2 @ (output**2).sum(axis=1)
     own = pull[len(EDGES) : len(EDGES) + len(CROSS) * channel].reshape(channel, len(CROSS)).sum(axis=1)
     return tuple(sorted(np.argsort(-own, kind="stable")[:MAX_PARENTS].tolist()))
@@ -132,7 +140,8 @@ def _fresh(
     inputs: NDArray[np.int16], values: Floats, parents: tuple[int, ...], rng: np.random.Generator
 ) -> FloatNetwork:
     count = inputs.shape[1]
-    unit = (inputs.std(axis=0) + 0.5 * inputs.std() + 1e-3).astype(np.float32)
+    some = inputs[:: max(1, len(inputs) // _ENOUGH)]
+    unit = (some.std(axis=0) + 0.5 * some.std() + 1e-3).astype(np.float32)
     return FloatNetwork(
         parents=parents,
         unit=unit,
@@ -155,40 +164,55 @@ def _descend(
     steps: int,
     rng: np.random.Generator,
 ) -> None:
-    means = [np.zeros_like(array) for array in network.parameters]
-    squares = [np.zeros_like(array) for array in network.parameters]
+    """Fit the parameters in place; they become views of one vector, so that Adam is few calls a step."""
+    everything = np.concatenate([array.reshape(-1) for array in network.parameters])
+    slopes, mean, square = (np.zeros_like(everything) for _ in range(3))
+    network.parameters = _views(everything, network.parameters)
+    by_part = _views(slopes, network.parameters)
+    scaled = (inputs / network.unit).astype(np.float32)
     for step in range(1, steps + 1):
         batch = rng.integers(0, len(values), _BATCH)
-        slopes = _slopes(network, (inputs[batch] / network.unit).astype(np.float32), values[batch])
+        _slopes(network, scaled[batch], values[batch], by_part)
         now = _RATE * min(1.0, 10 * step / steps) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
-        for array, slope, mean, square in zip(network.parameters, slopes, means, squares, strict=True):
-            mean += 0.1 * (slope - mean)
-            square += 0.01 * (slope * slope - square)
-            scale = np.sqrt(square / (1 - 0.99**step)) + 1e-8
-            array -= np.float32(now / (1 - 0.9**step)) * mean / scale
+        mean += 0.1 * (slopes - mean)
+        square += 0.01 * (slopes * slopes - square)
+        scale = np.sqrt(square / (1 - 0.99**step)) + 1e-8
+        everything -= now / (1 - 0.9**step) * mean / scale
 
 
-def _slopes(network: FloatNetwork, inputs: Floats, values: Floats) -> list[Floats]:
-    """Return the gradient of the mean cost by each parameter."""
+def _views(vector: Floats, parts: list[Floats]) -> list[Floats]:
+    """Return `vector` cut into arrays of the shapes of `parts`, which share its memory."""
+    ends = np.cumsum([part.size for part in parts])
+    return [vector[end - part.size : end].reshape(part.shape) for part, end in zip(parts, ends, strict=True)]
+
+
+def _slopes(network: FloatNetwork, inputs: Floats, values: Floats, into: list[Floats]) -> None:
+    """Write the gradient of the mean cost in nats by each parameter."""
     weight, bias, output, offset = network.parameters
-    sums = inputs @ weight + bias
-    hidden = np.maximum(sums, 0)
-    _, by_output = _cost(hidden @ output + offset, values, network.centre, network.spread)
-    by_sum = (by_output @ output.T) * (sums > 0)
-    return [inputs.T @ by_sum, by_sum.sum(axis=0), hidden.T @ by_output, by_output.sum(axis=0)]
+    hidden: Floats = inputs @ weight + bias
+    np.maximum(hidden, 0, out=hidden)
+    likely, by_output = _likelihood(hidden @ output + offset, values, network.centre, network.spread)
+    by_output /= (-len(values) * likely)[:, None]
+    by_sum = by_output @ output.T
+    by_sum *= hidden > 0
+    ones = np.ones(len(values), np.float32)  # numpy sums down columns more slowly than it multiplies
+    found = (inputs.T @ by_sum, ones @ by_sum, hidden.T @ by_output, ones @ by_output)
+    for slope, by_parameter in zip(into, found, strict=True):
+        slope[...] = by_parameter
 
 
-def _cost(outputs: Floats, values: Floats, centre: float, spread: float) -> tuple[float, Floats]:
-    """Return the mean bits of `values`, and the gradient of the mean cost in nats by `outputs` [n, 2]."""
-    scale = spread * np.exp(np.clip(outputs[:, 1], -5, 3))
-    off = values - (centre + outputs[:, 0] * spread)
-    above, below = np.clip((off + 0.5) / scale, -40, 40), np.clip((off - 0.5) / scale, -40, 40)
+def _likelihood(outputs: Floats, values: Floats, centre: float, spread: float) -> tuple[Floats, Floats]:
+    """Return the probability of each value [n], and its gradient by `outputs` [n, 2]."""
+    scale = spread * np.exp(outputs[:, 1].clip(-5, 3))
+    off = values - centre - spread * outputs[:, 0]
+    above, below = ((off + 0.5) / scale).clip(-40, 40), ((off - 0.5) / scale).clip(-40, 40)
     upper, lower = 1 / (1 + np.exp(-above)), 1 / (1 + np.exp(-below))
     likely = upper - lower + _MISS
     up, low = upper * (1 - upper), lower * (1 - lower)
-    slopes = np.stack([(up - low) * spread / scale, above * up - below * low], axis=1)
-    slopes /= likely[:, None] * len(values)
-    return float(-np.log2(likely).mean()), slopes.astype(np.float32)
+    slopes = np.empty_like(outputs)
+    slopes[:, 0] = (low - up) * (spread / scale)
+    slopes[:, 1] = below * low - above * up
+    return likely, slopes
 
 
 def _integers(values: NDArray[np.float64], limit: int, dtype: type[np.signedinteger]) -> NDArray:  # type: ignore[type-arg]

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from isthmus.runtime.codecs.contexts import PHASES, ContextNetwork, choose, gather, pad
 from isthmus.runtime.codecs.fitting import fit_channel
-from isthmus.runtime.codecs.network_fitting import FloatNetwork, fit_network
+from isthmus.runtime.codecs.network_fitting import FloatNetwork, fit_network, kept_out
 from isthmus.runtime.codecs.width_tables import MAX_WINDOW, TOTAL
 
 MAX_CLASSES: Final = 64
 _ENOUGH: Final = 1 << 15  # values of a channel; a network of 900 weights fitted to fewer is mostly noise
-_AT_MOST: Final = 400_000  # values of a channel that a network is fitted to
+_AT_MOST: Final = 1 << 17  # values of a channel that a network is fitted to
 _WORTH: Final = 0.01  # share of the channel's bits
 _WORTH_BITS: Final = 0.002  # and bits a value: less is not worth the decoder's time
 _PRIOR: Final = 8.0  # values that a context's neighbours count for
-_CHUNK: Final = 1 << 18
+_CHUNK: Final = 1 << 14  # values at a time: what is computed of them stays in the cache
 
 Table = tuple[int, NDArray[np.int64]]
 
@@ -81,7 +81,7 @@ def _fit_networks(latents: NDArray[np.uint8], starts: dict[int, FloatNetwork]) -
     few = min(number, max(16, _AT_MOST // (height * width)))
     padded = pad(latents[np.linspace(0, number - 1, few).astype(np.intp)])
     for channel in range(channels):
-        alone = _entropy(padded[:, 1 + channel, 1:-1, 1:-1])
+        alone = _cost_alone(padded[:, 1 + channel, 1:-1, 1:-1])
         if alone < 2 * _WORTH_BITS:
             continue
         network, bits = fit_network(padded, channel, starts.get(channel))
@@ -91,11 +91,15 @@ def _fit_networks(latents: NDArray[np.uint8], starts: dict[int, FloatNetwork]) -
     return found
 
 
-def _entropy(values: NDArray[np.int16]) -> float:
-    """Return the bits a value of a channel alone."""
-    share = np.bincount(values.reshape(-1).astype(np.int64) + 128) / values.size
-    share = share[share > 0]
-    return float(-(share * np.log2(share)).sum())
+def _cost_alone(values: NDArray[np.int16]) -> float:
+    """Return the bits a value that a channel's own table costs, on the latents a network is judged by."""
+    kept = kept_out(len(values))
+    seen, unseen = (
+        np.bincount(part.reshape(-1).astype(np.int64) + 128, minlength=256)
+        for part in (values[~kept], values[kept])
+    )
+    share = (seen + 1 / 256) / (seen.sum() + 1)
+    return float(-(unseen @ np.log2(share)) / unseen.sum())
 
 
 def _count(latents: NDArray[np.uint8], channel: int, network: ContextNetwork) -> NDArray[np.int64]:
