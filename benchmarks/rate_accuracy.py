@@ -1,10 +1,13 @@
 """Accuracy against bytes and against the device's time: our bottleneck, published ones, image codecs.
 
+What `scripts/train-comparison TASK` trained at an equal budget is compared at that budget: with `slim-short`,
+our own network of as many images. `slim`, if it is there, was trained for longer and heads the table.
+
 Options:
     task: cifar10-resnet56 or imagenette-mobilenetv2. Needed.
     models: Folder of the trained bundles, by default runs/rate-accuracy/TASK: one folder a method, each a
-        bundle or a folder of bundles (`slim`, `bottlefit/c3`, `entropic/…`, `dedicated/…`). Methods that
-        are not there are listed as missing.
+        bundle or a folder of bundles (`slim`, `slim-short`, `bottlefit/c03`, `dedicated/w025`,
+        `ablation/no-rate-term`). Methods that are not there are listed as missing.
     threads: ONNX Runtime threads.
     table: Where the table goes as Markdown, and the picture beside it as .png; by default
         benchmarks/results/rate_accuracy-TASK.md, "none" writes neither.
@@ -19,7 +22,7 @@ quality.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ import numpy as np
 from _networks import ROOT
 from _rate.contenders import IMAGE_CODECS, UncutNetwork, bottleneck, image_codec, raw_features
 from _rate.curves import Images, Setting, front, least_bytes, shared_stretch
+from _rate.equal import against_dedicated, against_whole, spans
 from _rate.picture import draw
 from _rate.table import markdown
 from _rate.tasks import Part, Task, load_task
@@ -34,14 +38,15 @@ from _rate.tasks import Part, Task, load_task
 from isthmus.runtime.bundle import Bundle, load_bundle
 from isthmus.runtime.errors import InputError
 
-OURS = "slim"
+OURS, SHORT, DEDICATED, ABLATION = "slim", "slim-short", "dedicated", "ablation"
 # Folder: (method, codec). A published bottleneck is shown as published, and with our coder as well.
 _METHODS = {
     OURS: ((OURS, "rans"),),
+    SHORT: ((SHORT, "rans"),),
     "bottlefit": (("BottleFit uint8", "raw"), ("BottleFit + rans", "rans")),
     "entropic": (("Entropic Student", "rans"),),
     "ensemble": (("ensemble encoders", "rans"),),
-    "dedicated": (("dedicated per width", "rans"),),
+    DEDICATED: (("dedicated per width", "rans"),),
 }
 _LOSS = 0.01
 _STRETCH = (0.10, 0.01)
@@ -66,7 +71,8 @@ def run(
     loaded = load_task(task, limit=_QUICK_IMAGES if quick else None)
     folder = Path(models) if models else ROOT / "runs" / "rate-accuracy" / task
     bundles = {method: found for method in _METHODS if (found := _bundles(folder / method))}
-    if OURS not in bundles:
+    ours = next((name for name in (OURS, SHORT) if name in bundles), None)
+    if ours is None:
         raise InputError(f"{folder / OURS}: no bundle there; train and export it, or give --models DIR")
     file = None if table == "none" else Path(table or ROOT / f"benchmarks/results/rate_accuracy-{task}.md")
     uncut = UncutNetwork(loaded, threads)
@@ -76,7 +82,11 @@ def run(
         teacher = uncut.setting(part)
         methods = _run_methods(loaded, part, uncut, bundles, threads, every=3 if quick else 1)
         figures[part.name] = _table(part, teacher, methods)
-        ratios[part.name] = _comparison(part, teacher, methods)
+        ratios[part.name] = {
+            "spans": spans(Images(part.truth_n), methods[ours]),
+            **_comparison(part, teacher, methods, ours),
+            **(_equal_budget(part, teacher, methods, folder / ABLATION, threads) if SHORT in methods else {}),
+        }
         if position == 0 and file is not None:
             title = f"{task}, {part.name} images"
             draw(title, methods, teacher, Images(part.truth_n, draws=1), file.with_suffix(".png"))
@@ -113,7 +123,7 @@ def _run_methods(
             ]
     for name in IMAGE_CODECS:
         methods[name] = list(image_codec(name, part, uncut, every=every))
-    cut = bundles[OURS][0].manifest.provenance["cut"]
+    cut = next(iter(bundles.values()))[0].manifest.provenance["cut"]
     for setting in raw_features(task, part, cut, threads):
         methods[setting.method] = [setting]
     return methods
@@ -147,27 +157,60 @@ def _table(part: Part, teacher: Setting, methods: dict[str, list[Setting]]) -> d
     return table
 
 
-def _comparison(part: Part, teacher: Setting, methods: dict[str, list[Setting]]) -> dict[str, Any]:
+def _comparison(part: Part, teacher: Setting, methods: dict[str, list[Setting]], ours: str) -> dict[str, Any]:
     """Compare ours with every method and with the image codecs' envelope, on accuracy and on agreement."""
     truths = {"accuracy": part.truth_n, "agreement": teacher.answers_n}
-    rivals = {name: settings for name, settings in methods.items() if name != OURS and len(settings) > 1}
+    rivals = {name: found for name, found in methods.items() if name not in (ours, SHORT) and len(found) > 1}
     rivals["image codecs (envelope)"] = [one for name in IMAGE_CODECS for one in methods[name]]
+    return {
+        measure: _against(Images(truth), teacher, methods[ours], rivals) for measure, truth in truths.items()
+    }
+
+
+def _equal_budget(
+    part: Part, teacher: Setting, methods: dict[str, list[Setting]], ablations: Path, threads: int
+) -> dict[str, Any]:
+    """Compare our network of the equal budget with what was trained alike: others, one a width, ablations."""
+    images, short = Images(part.truth_n), methods[SHORT]
+    names = (method for folder, kinds in _METHODS.items() if folder != OURS for method, _ in kinds)
+    rivals = {name: methods[name] for name in names if name != SHORT and len(methods.get(name, ())) > 1}
     result: dict[str, Any] = {}
-    for measure, truth in truths.items():
-        images = Images(truth)
-        wanted = float(images.scores(teacher)[0]) - _LOSS
-        own = _least(images, methods[OURS], wanted)
-        shown: dict[str, Any] = {"bytes_at_1_point_ours": own if own is not None else "not reached"}
-        for name, settings in rivals.items():
-            other = _least(images, settings, wanted)
-            shown[name] = {
-                "bytes_at_1_point": other if other is not None else "not reached",
-                "ours_over_theirs": round(own / other, 3) if own and other else "not comparable",
-                "bjontegaard_rate_percent": _bjontegaard(images, methods[OURS], settings, teacher),
-                "stretch_percent": _stretch(images, methods[OURS], settings, teacher),
-            }
-        result[measure] = shown
+    if rivals:
+        result["accuracy at equal budget"] = _against(images, teacher, short, rivals)
+    alone: dict[float, list[Setting]] = {}
+    for method, _ in _METHODS[DEDICATED]:
+        for one in methods.get(method, ()):
+            # The bundle of a width alone is called after it: its own only width is 1.
+            assert one.point is not None
+            alone.setdefault(int(one.setting.partition(":")[0].lstrip("w")) / 100, []).append(one)
+    if alone:
+        result["one for all widths minus one per width"] = against_dedicated(images, short, alone)
+    found = {
+        bundle.root.name: list(bottleneck(bundle.root.name, bundle, part, codec="rans", threads=threads))
+        for bundle in _bundles(ablations)
+    }
+    if found:
+        result["ablations minus whole"] = {
+            name: against_whole(images, short, settings) for name, settings in found.items()
+        }
     return result
+
+
+def _against(
+    images: Images, teacher: Setting, ours: Sequence[Setting], rivals: Mapping[str, Sequence[Setting]]
+) -> dict[str, Any]:
+    wanted = float(images.scores(teacher)[0]) - _LOSS
+    own = _least(images, ours, wanted)
+    shown: dict[str, Any] = {"bytes_at_1_point_ours": own if own is not None else "not reached"}
+    for name, settings in rivals.items():
+        other = _least(images, settings, wanted)
+        shown[name] = {
+            "bytes_at_1_point": other if other is not None else "not reached",
+            "ours_over_theirs": round(own / other, 3) if own and other else "not comparable",
+            "bjontegaard_rate_percent": _bjontegaard(images, ours, settings, teacher),
+            "stretch_percent": _stretch(images, ours, settings, teacher),
+        }
+    return shown
 
 
 def _least(images: Images, settings: Sequence[Setting], wanted: float) -> float | None:

@@ -120,9 +120,10 @@ def bottleneck(method: str, bundle: Bundle, part: Part, *, codec: str, threads: 
     tables = FrequencyTables.from_bytes(bundle.read(TABLES), source=str(bundle.root / TABLES))
     networks = open_networks(manifest, tuple(manifest.files), bundle.read, threads=threads)
     latents = [head.run(part.images_nhwc) for head in networks.heads]
+    seconds = [_seconds(head.run_batch, part.images_nhwc) for head in networks.heads]
     for point in manifest.points:
         width = manifest.widths[point.width_index]
-        latent, head = latents[point.width_index], networks.heads[point.width_index]
+        latent, head_s = latents[point.width_index], seconds[point.width_index]
 
         def code(codes_nchw: Codes, index: int = point.width_index, channels: int = point.channels) -> bytes:
             sent = codes_nchw[0, :channels]
@@ -134,7 +135,9 @@ def bottleneck(method: str, bundle: Bundle, part: Part, *, codec: str, threads: 
             setting=f"{bundle.root.name}: width {width:g}, {point.channels} channels",
             sizes_n=np.array([len(code(one[None])) for one in latent], dtype=np.int64),
             answers_n=_answers(networks.tail.run(filled)),
-            device_s=_seconds(head.run_batch, part.images_nhwc) + _seconds(code, latent),
+            device_s=head_s + _seconds(code, latent),
+            head_s=head_s,
+            point=(width, point.channels),
         )
 
 

@@ -25,6 +25,8 @@ class Setting:
         sizes_n: int64 [n], bytes of each image's payload.
         answers_n: int64 [n], the class answered for each image.
         device_s: Median seconds that the device computes for one image, coding included.
+        head_s: Those of the head alone; None where there is none.
+        point: (width, channels) of a bottleneck's operating point.
     """
 
     method: str
@@ -32,6 +34,8 @@ class Setting:
     sizes_n: NDArray[np.int64]
     answers_n: NDArray[np.int64]
     device_s: float
+    head_s: float | None = None
+    point: tuple[float, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from _rate.curves import Images, Setting, front
 
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933", "#882255")
-_MARKS = "osv^Dp<>*"
+# One more than colours: a colour that comes again has another mark.
+_MARKS = "osv^Dp<>*P"
 
 
 def draw(

@@ -26,7 +26,7 @@ def markdown(task: str, figures: Mapping[str, Any], ratios: Mapping[str, Any]) -
             "",
         ]
         for measure, shown in compared.items():
-            lines += _compared(measure, shown)
+            lines += _OTHERS.get(measure, _compared)(measure, shown)
     return "\n".join(lines)
 
 
@@ -67,6 +67,54 @@ def _compared(measure: str, shown: Mapping[str, Any]) -> list[str]:
         there = _bytes(row["bytes_at_1_point"])
         lines.append(f"| {name} | {there} | {row['ours_over_theirs']} | {text} | {row['stretch_percent']} |")
     return [*lines, ""]
+
+
+def _spans(_: str, shown: Mapping[str, Any]) -> list[str]:
+    return [
+        f"Ours has {shown['points']} operating points, {shown['points_on_front']} of them on its front: "
+        f"{shown['bytes_on_front']} bytes ({shown['bytes_span']} times; all points "
+        f"{shown['bytes_span_of_all_points']}), "
+        f"heads of {shown['head_ms']} ms ({shown['head_time_span']} times).",
+        "",
+    ]
+
+
+def _dedicated(measure: str, shown: Mapping[str, Any]) -> list[str]:
+    return _differences(f"{measure.capitalize()}, equal budget", {"shared": shown})
+
+
+def _ablations(measure: str, shown: Mapping[str, Any]) -> list[str]:
+    return _differences(f"{measure.capitalize()}, equal budget", shown)
+
+
+def _differences(title: str, shown: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"{title}: points of accuracy (95 %), over all operating points.",
+        "",
+        "| what | widest point | mean | worst point | bytes | mean by width |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in shown.items():
+        if row["points"] == "none in common":
+            continue
+        widths = ", ".join(f"{width}: {one['value']:+.1f}" for width, one in row["by_width"].items())
+        lines.append(
+            f"| {name} | {_points(row['widest_point'])} | {_points(row['mean'])} | "
+            f"{_points(row['worst'])} | × {row['bytes_ratio_mean']:.2f} | {widths} |"
+        )
+    return [*lines, ""]
+
+
+def _points(one: Mapping[str, Any]) -> str:
+    at = f" at {one['at']}" if "at" in one else ""
+    return f"{one['value']:+.1f} ({one['low']:+.1f} to {one['high']:+.1f}){at}"
+
+
+_OTHERS = {
+    "spans": _spans,
+    "one for all widths minus one per width": _dedicated,
+    "ablations minus whole": _ablations,
+}
 
 
 def _bytes(value: Any) -> str:

@@ -96,3 +96,52 @@ def test_the_rate_difference_of_settings_comes_with_its_interval(curves):
     assert found.low == pytest.approx(-0.75)
     assert found.high == pytest.approx(-0.75)
     assert images.bjontegaard(ours[:1], theirs, teacher, below=(0.10, 0.01)) is None
+
+
+def _points(curves, right_by_point, size=100):
+    settings = []
+    for (width, channels), right in right_by_point.items():
+        answers = (np.arange(100) >= right).astype(np.int64)
+        sizes = np.full(100, size * channels, dtype=np.int64)
+        head_s = width * 1e-3
+        settings.append(
+            curves.Setting(
+                method="m",
+                setting="",
+                sizes_n=sizes,
+                answers_n=answers,
+                device_s=head_s,
+                head_s=head_s,
+                point=(width, channels),
+            )
+        )
+    return settings
+
+
+def test_what_sharing_costs_is_taken_at_equal_points(curves):
+    equal = sys.modules["_rate.equal"]
+    images = curves.Images(np.zeros(100, dtype=np.int64), draws=50)
+    shared = _points(curves, {(0.25, 1): 50, (0.25, 2): 60, (1.0, 1): 80, (1.0, 2): 90})
+    alone = {0.25: _points(curves, {(1.0, 1): 53, (1.0, 2): 60}), 1.0: _points(curves, {(1.0, 2): 88})}
+    found = equal.against_dedicated(images, shared, alone)
+    assert found["points"] == 3
+    assert (found["worst"]["at"], found["worst"]["value"]) == ("0.25x1", pytest.approx(-3))
+    assert (found["widest_point"]["at"], found["widest_point"]["value"]) == ("1x2", pytest.approx(2))
+    assert found["by_width"]["0.25"]["value"] == pytest.approx(-1.5)
+    assert found["bytes_ratio_mean"] == 1.0
+
+
+def test_an_ablation_that_shares_no_point_says_so(curves):
+    equal = sys.modules["_rate.equal"]
+    images = curves.Images(np.zeros(100, dtype=np.int64), draws=5)
+    one, other = _points(curves, {(1.0, 1): 50}), _points(curves, {(1.0, 3): 50})
+    assert equal.against_whole(images, one, other) == {"points": "none in common"}
+
+
+def test_spans_are_those_of_the_front(curves):
+    equal = sys.modules["_rate.equal"]
+    images = curves.Images(np.zeros(100, dtype=np.int64), draws=5)
+    settings = _points(curves, {(0.25, 1): 50, (0.25, 2): 40, (1.0, 4): 80, (1.0, 9): 80})
+    found = equal.spans(images, settings)
+    assert (found["points_on_front"], found["bytes_span"], found["bytes_span_of_all_points"]) == (2, 4.0, 9.0)
+    assert found["head_time_span"] == 4.0
