@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,15 @@ from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.capture import capture_frames
 from isthmus.device_agents.config import AgentConfig
 from isthmus.device_agents.crew import Crew
+from isthmus.device_agents.delivery.event_post import EventPost
 from isthmus.device_agents.delivery.results import Handout, Result
 from isthmus.device_agents.device import Device
 from isthmus.device_agents.guard import Guard
-from isthmus.device_agents.ledger import Ledger, Observer
+from isthmus.device_agents.ledger import Ledger, Observer, RunReport
 from isthmus.device_agents.operation.notify import ServiceManager
 from isthmus.device_agents.operation.stating import make_status
 from isthmus.device_agents.operation.status import AgentStatus
+from isthmus.device_agents.operation.steering import Deadline, steering_socket
 from isthmus.device_agents.operation.thermal import ThermalMonitor, ThermalReading
 from isthmus.device_agents.operation.vitals import Vitals
 from isthmus.device_agents.pipeline import Pipeline
@@ -35,32 +37,13 @@ from isthmus.device_agents.uplink.wiring import make_flight, make_uplink
 from isthmus.runtime.bundle import Bundle, PointTable
 from isthmus.runtime.control import Policy, make_policy
 from isthmus.runtime.events import EventLog, FrameEvent
-from isthmus.runtime.session import RunSummary, Session
+from isthmus.runtime.session import Session
 
 _EVERY_S = 1.0
 # Frames in flight when a run ends get what remains until their deadline, and this much more.
 _GRACE_S = 0.5
 # A head that has not come back for so long never will: the watchdog is to end this process.
 _STUCK_S = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
-    """A run that ended.
-
-    Attributes:
-        summary: Its frames.
-        connections: How many connections were made.
-        reconnects: How often a connection was made again after the first.
-        events_lost: Events that could not be written.
-        results_lost: Results that could not be handed out.
-    """
-
-    summary: RunSummary
-    connections: int
-    reconnects: int
-    events_lost: int
-    results_lost: int = 0
 
 
 class AgentRun:
@@ -109,7 +92,8 @@ class AgentRun:
             bundle.manifest.labels, target=config.results, callback=on_result, note=self._note_from_thread
         )
         self._session = Session(deadline_s=config.deadline_s, queue_limit=config.queue_limit)
-        self._ledger = Ledger(config, bundle, log=log, observer=observer)
+        self._post = EventPost(to, note=self._note_from_thread) if (to := config.dashboard) else None
+        self._ledger = Ledger(config, bundle, log=log, observer=observer, post=self._post)
         self._manager = ServiceManager()
         monitor = ThermalMonitor() if config.thermal == "auto" else None
         self._vitals = Vitals(config.status, monitor, note=self._note_from_thread)
@@ -131,6 +115,10 @@ class AgentRun:
             on_end=self._on_end,
             on_failed=self._crew.fail,
         )
+        deadline = Deadline(
+            config, session=self._session, flight=self._flight, pipeline=self._pipeline, ledger=self._ledger
+        )
+        self._steering = None if config.control is None else steering_socket(config, deadline)
 
     @property
     def captured(self) -> int:
@@ -151,6 +139,8 @@ class AgentRun:
             NetworkError: If every server lacks the model or does not speak the protocol.
             PeerError: If every server refuses what the agent sends before any ever answered a frame.
         """
+        if self._steering is not None:
+            await self._steering.start()
         self._begin()
         crew = self._crew
         self._capturing = crew.start(self._capture())
@@ -162,6 +152,10 @@ class AgentRun:
             failure = crew.failure.exception() if crew.failure.done() else None
             await crew.dismiss()
             self._close()
+            if self._steering is not None:
+                await self._steering.close()
+            if self._post is not None:
+                await asyncio.to_thread(self._post.close)
         if failure is not None:
             raise failure
         return RunReport(
@@ -240,7 +234,7 @@ class AgentRun:
         """Wait until every frame has ended, but no longer than that can take."""
         self._settled.clear()
         settled: asyncio.Future[Any] = asyncio.ensure_future(self._settled.wait())
-        rest_s = self._config.deadline_s * (self._config.queue_limit or 1) + _GRACE_S
+        rest_s = self._session.deadline_s * (self._config.queue_limit or 1) + _GRACE_S
         await asyncio.wait({settled, self._crew.failure}, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
 
     async def _watch(self) -> None:
@@ -248,7 +242,7 @@ class AgentRun:
             await asyncio.sleep(_EVERY_S)
             now_s = time.monotonic()
             self._uplink.check(now_s)
-            self._ledger.link(self._flight.estimate(now_s), now_s, server=self._flight.server)
+            self._note_link(now_s)
             stuck_s = self._pipeline.computing_s(now_s)
             if stuck_s > _STUCK_S:
                 self.note("a head does not come back; a service manager's watchdog will end this process")
@@ -259,6 +253,11 @@ class AgentRun:
         while True:
             await self._vitals.beat(self._status)
             await asyncio.sleep(_EVERY_S)
+
+    def _note_link(self, now_s: float) -> None:
+        self._ledger.link(
+            self._flight.estimate(now_s), now_s, server=self._flight.server, thermal=self._vitals.reading
+        )
 
     def _on_end(self, event: FrameEvent, scores_c: NDArray[np.float32] | None = None) -> None:
         self._ledger.frame(event)
@@ -271,7 +270,7 @@ class AgentRun:
 
     def _status(self, thermal: ThermalReading, state: str = "running") -> AgentStatus:
         return make_status(
-            config=self._config,
+            config=replace(self._config, deadline_s=self._session.deadline_s),
             bundle=self.bundle,
             bank=self._bank,
             ledger=self._ledger,
@@ -294,7 +293,7 @@ class AgentRun:
         now_s = time.monotonic()
         for event in self._session.close(now_s, "the run ended"):
             self._on_end(event)
-        self._ledger.link(self._flight.estimate(now_s), now_s, server=self._flight.server)
+        self._note_link(now_s)
         self._ledger.end(now_s, self._session, reconnects=self._flight.reconnects)
         self._handout.close()
         self._vitals.write(self._status(self._vitals.reading, state="ended"))

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.device_agents.agent import AgentRun, RunReport
+from isthmus.device_agents.agent import AgentRun
 from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.config import AgentConfig, read_config
 from isthmus.device_agents.delivery.replies import Replies
 from isthmus.device_agents.delivery.results import Result
-from isthmus.device_agents.ledger import Moment
+from isthmus.device_agents.ledger import Moment, RunReport
 from isthmus.device_agents.loop_thread import LoopThread
 from isthmus.device_agents.pictures import PictureSource, check_image
 from isthmus.device_agents.settings import DEFAULTS

@@ -5,17 +5,21 @@ Decides what a valid value is. How settings are written, and where they are read
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from isthmus.device_agents.bank import ProviderChoice
+from isthmus.device_agents.delivery.event_post import Dashboard
 from isthmus.device_agents.settings import converted, read_layers
 from isthmus.runtime.errors import InputError
 from isthmus.runtime.wire.tls import ClientSecurity, check_address
 
 _LONGEST_QUEUE = 100_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,7 @@ class AgentConfig:
     Attributes:
         source: Where frames come from, for people and the log.
         bundle: Directory of the bundle; None: the caller has it.
+        name: What this device calls itself in its events; empty: the name of the host.
         server: HOST:PORT of the tail server that is preferred: the first of `servers`.
         servers: All of them, in the order in which they are tried; empty: `server` alone.
         failback_s: Seconds for which a server that is preferred must have been ready before the agent returns
@@ -39,6 +44,9 @@ class AgentConfig:
         frames: Stop after so many frames; None: no such limit.
         duration_s: Stop after so many seconds; None: no such limit.
         events: File of the event log; None: no log.
+        events_to: Address of a dashboard that gets the events as well; None: none does.
+        events_token_file: File with the bearer token of that dashboard.
+        control: Socket file that takes a new deadline while the run goes on; None: there is none.
         results: Where answers go: "-" (standard output), a file of JSON lines, or mqtt://HOST:PORT/TOPIC.
         status: File rewritten once a second for `isthmus agent status`; None: no such file.
         model: Name of the model on the server; None: the bundle's.
@@ -59,6 +67,7 @@ class AgentConfig:
 
     source: str
     bundle: Path | None = None
+    name: str = ""
     server: str = "127.0.0.1:8001"
     servers: tuple[str, ...] = ()
     failback_s: float = 10.0
@@ -71,6 +80,9 @@ class AgentConfig:
     frames: int | None = None
     duration_s: float | None = None
     events: Path | None = None
+    events_to: str | None = None
+    events_token_file: Path | None = None
+    control: Path | None = None
     results: str | None = None
     status: Path | None = None
     model: str | None = None
@@ -89,6 +101,9 @@ class AgentConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "servers", self.servers or (self.server,))
         object.__setattr__(self, "server", self.servers[0])
+        object.__setattr__(self, "name", self.name or _host_name())
+        if not _NAME.fullmatch(self.name):
+            raise InputError(f"name {self.name!r}: give 1 to 64 letters, digits, or any of . - _ @")
         _between("fps", self.fps, 0.01, 1000.0, "frames per second")
         _between("deadline", self.deadline_s, 0.001, 3600.0, "seconds")
         _between("connect_timeout", self.connect_timeout_s, 0.05, 600.0, "seconds")
@@ -108,6 +123,9 @@ class AgentConfig:
             )
         _queue_limit(self.queue)
         self._check_servers()
+        if self.events_token_file is not None and self.events_to is None:
+            raise InputError("--events-token-file is for --events-to; give both, or neither")
+        _ = self.dashboard
 
     @property
     def queue_limit(self) -> int | None:
@@ -123,6 +141,15 @@ class AgentConfig:
             key=self.key,
             token_file=self.token_file,
             insecure=self.insecure,
+        )
+
+    @property
+    def dashboard(self) -> Dashboard | None:
+        """The dashboard that gets the events."""
+        if self.events_to is None:
+            return None
+        return Dashboard(
+            url=self.events_to, name=self.name, token_file=self.events_token_file, authority=self.authority
         )
 
     def _check_servers(self) -> None:
@@ -142,6 +169,10 @@ def read_config(
         InputError: If the file cannot be read, a name is unknown, or a value cannot be used.
     """
     return AgentConfig(**converted(read_layers(flags, environ=environ, file=file)))
+
+
+def _host_name() -> str:
+    return re.sub(r"[^A-Za-z0-9._@-]", "-", socket.gethostname()).strip("-._@")[:64] or "agent"
 
 
 def _between(name: str, value: float, low: float, high: float, unit: str) -> None:

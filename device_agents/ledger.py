@@ -12,10 +12,13 @@ from typing import Protocol
 
 import isthmus
 from isthmus.device_agents.config import AgentConfig
+from isthmus.device_agents.delivery.event_post import EventPost
+from isthmus.device_agents.operation.thermal import ThermalReading
 from isthmus.runtime.bundle import Bundle
 from isthmus.runtime.control import LinkEstimate
-from isthmus.runtime.events import EndEvent, Event, EventLog, FrameEvent, LinkEvent, RunEvent
+from isthmus.runtime.events import DeadlineEvent, EndEvent, Event, EventLog, FrameEvent, LinkEvent, RunEvent
 from isthmus.runtime.session import RunSummary, Session, Tally
+from isthmus.runtime.wire.certificate import read_certificate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,25 @@ class Moment:
     server: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """A run that ended.
+
+    Attributes:
+        summary: Its frames.
+        connections: How many connections were made.
+        reconnects: How often a connection was made again after the first.
+        events_lost: Events that could not be written.
+        results_lost: Results that could not be handed out.
+    """
+
+    summary: RunSummary
+    connections: int
+    reconnects: int
+    events_lost: int
+    results_lost: int = 0
+
+
 class Observer(Protocol):
     """Who watches a run."""
 
@@ -56,6 +78,7 @@ class Ledger:
         config: What the agent was told.
         bundle: What it runs.
         log: The event log; None: none is kept.
+        post: Takes the same events to a dashboard; None: there is none.
         observer: Who watches.
 
     Attributes:
@@ -63,11 +86,18 @@ class Ledger:
     """
 
     def __init__(
-        self, config: AgentConfig, bundle: Bundle, *, log: EventLog | None, observer: Observer
+        self,
+        config: AgentConfig,
+        bundle: Bundle,
+        *,
+        log: EventLog | None,
+        observer: Observer,
+        post: EventPost | None = None,
     ) -> None:
         self._config = config
         self._bundle = bundle
         self._log = log
+        self._post = post
         self._observer = observer
         self._tally = Tally()
         self.last: FrameEvent | None = None
@@ -103,6 +133,8 @@ class Ledger:
                 labels=bundle.manifest.labels,
                 teacher_utility=bundle.points.teacher_utility,
                 isthmus_version=isthmus.__version__,
+                agent=config.name,
+                certificate_not_after_unix_s=_certificate_end(config),
             )
         )
 
@@ -112,12 +144,16 @@ class Ledger:
         self._tally.add(event)
         self._write(event)
 
+    def deadline(self, now_s: float, deadline_s: float) -> None:
+        """Record that frames captured from now on have another deadline."""
+        self._write(DeadlineEvent(at_s=now_s, deadline_s=deadline_s))
+
     def elapsed_s(self, now_s: float) -> float:
         """Return the seconds since the run began."""
         return now_s - self._began_s
 
-    def link(self, link: LinkEstimate, now_s: float, *, server: str | None) -> None:
-        """Record what is believed of the link, and show the state of the run."""
+    def link(self, link: LinkEstimate, now_s: float, *, server: str | None, thermal: ThermalReading) -> None:
+        """Record what is believed of the link and how hot the device is, and show the state of the run."""
         self._write(
             LinkEvent(
                 at_s=now_s,
@@ -126,6 +162,8 @@ class Ledger:
                 rtt_s=link.rtt_s,
                 backlog_bytes=link.backlog_bytes,
                 server=server,
+                temperature_c=thermal.temperature_c,
+                throttled=thermal.throttled,
             )
         )
         self._observer.moment(
@@ -144,9 +182,17 @@ class Ledger:
         self._write(EndEvent(at_s=now_s, captured=session.captured, outcomes=outcomes, reconnects=reconnects))
 
     def _write(self, event: Event) -> None:
+        if self._post is not None:
+            self._post.write(event)
         if self._log is None:
             return
         self._log.write(event)
         if self._log.failed and not self._said_failed:
             self._said_failed = True
             self._observer.note(f"event log: {self._log.failed}; the run goes on without it")
+
+
+def _certificate_end(config: AgentConfig) -> float | None:
+    if config.certificate is None:
+        return None
+    return read_certificate(config.certificate, "this client's certificate").not_after.timestamp()

@@ -24,7 +24,7 @@ else:
 
 _PREFIX = "ISTHMUS_AGENT_"
 
-_SECURITY_FILES = ("authority", "certificate", "key", "token_file")
+_SECURITY_FILES = ("authority", "certificate", "key", "token_file", "events_token_file")
 
 # Every setting with its default, as a user would write it; None: unset.
 DEFAULTS: Mapping[str, str | None] = {
@@ -32,6 +32,7 @@ DEFAULTS: Mapping[str, str | None] = {
     "server": "127.0.0.1:8001",
     "servers": None,
     "failback": "10s",
+    "name": None,
     "source": None,
     "fps": "30",
     "deadline": "150ms",
@@ -42,6 +43,9 @@ DEFAULTS: Mapping[str, str | None] = {
     "frames": None,
     "duration": None,
     "events": None,
+    "events_to": None,
+    "events_token_file": None,
+    "control": None,
     "results": None,
     "status": None,
     "model": None,
@@ -105,6 +109,7 @@ def converted(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **text,
         "bundle": _optional("bundle", settings["bundle"], _path),
+        "name": _optional("name", settings["name"], lambda _, value: str(value)) or "",
         "servers": _optional("servers", settings["servers"], _list) or (),
         "failback_s": parse_duration_s(str(settings["failback"])),
         "fps": _number("fps", settings["fps"], float),
@@ -115,6 +120,8 @@ def converted(settings: Mapping[str, Any]) -> dict[str, Any]:
             "duration", settings["duration"], lambda _, value: parse_duration_s(str(value))
         ),
         "events": _optional("events", settings["events"], _path),
+        "events_to": _optional("events_to", settings["events_to"], lambda _, value: str(value)),
+        "control": _optional("control", settings["control"], _path),
         "results": _optional("results", settings["results"], lambda _, value: str(value)),
         "status": _optional("status", settings["status"], _path),
         "model": _optional("model", settings["model"], lambda _, value: str(value)),

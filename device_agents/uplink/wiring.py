@@ -28,9 +28,14 @@ def make_flight(
         session=session,
         guard=guard,
         owner=owner,
-        most_in_flight=math.ceil(config.fps * config.deadline_s) + 1,
+        most_in_flight=most_in_flight(config),
         busy_backoff=FullJitter(base_s=0.05, cap_s=1.0),
     )
+
+
+def most_in_flight(config: AgentConfig) -> int:
+    """Return how many frames may be unanswered: all that one deadline spans."""
+    return math.ceil(config.fps * config.deadline_s) + 1
 
 
 def make_uplink(config: AgentConfig, manifest: Manifest, *, sink: Flight) -> Uplink:

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli._agent_table import AgentView
-from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.cli._common import JsonFlag, console, errors, out, print_json
+from isthmus.cli._progress import progress
 from isthmus.cli._security_flags import AuthorityFlag, CertificateFlag, KeyFlag, TokenFlag
 from isthmus.runtime.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from isthmus.device_agents.agent import AgentRun, RunReport
+    from isthmus.device_agents.agent import AgentRun
     from isthmus.device_agents.config import AgentConfig
+    from isthmus.device_agents.ledger import RunReport
     from isthmus.runtime.bundle import Bundle
 
 _Text = str | None
@@ -29,6 +31,7 @@ def run(
     bundle: Annotated[
         Path | None, typer.Argument(help="Bundle directory, as 'isthmus export' writes it.")
     ] = None,
+    name: Annotated[_Text, typer.Option(help="What this device calls itself [the host's name].")] = None,
     server: Annotated[_Text, typer.Option(help="HOST:PORT of the tail server [127.0.0.1:8001].")] = None,
     servers: Annotated[_Text, typer.Option(help="Several, with commas, the preferred first.")] = None,
     source: Annotated[
@@ -53,6 +56,13 @@ def run(
     frames: Annotated[int | None, typer.Option(help="Stop after so many frames [never].")] = None,
     duration: Annotated[_Text, typer.Option(help="Stop after so long, e.g. 30s [never].")] = None,
     events: Annotated[_Text, typer.Option(help="Write the event log to this file [no log].")] = None,
+    events_to: Annotated[
+        _Text, typer.Option(help="Send events to the dashboard at http(s)://HOST:PORT too [no].")
+    ] = None,
+    events_token_file: Annotated[Path | None, typer.Option(help="File with that dashboard's token.")] = None,
+    control: Annotated[
+        _Text, typer.Option(help="Socket file for 'isthmus agent set' and the dashboard [none].")
+    ] = None,
     results: Annotated[
         _Text, typer.Option(help="Answers to - (JSON lines), a file or mqtt://HOST:PORT/TOPIC.")
     ] = None,
@@ -77,7 +87,6 @@ def run(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="TOML file with settings of the same names.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No table and no notes, only the summary.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Run a bundle's heads on this device and stream latents to a server.
@@ -106,15 +115,17 @@ def run(
     if settings.results == "-" and as_json:
         raise InputError("results '-' and --json both want standard output; write the results to a file")
     loaded = load_bundle(settings.bundle)
-    # Where results go to standard output, people read standard error.
-    shown = console if settings.results == "-" else out
+    # Where results go to standard output, people read standard error; --quiet leaves them the summary.
+    shown = errors if settings.results == "-" else out
+    quiet = console.quiet
     view = AgentView(
         shown, console, widths=loaded.manifest.widths, table=not (quiet or as_json), notes=not quiet
     )
     with contextlib.ExitStack() as stack:
         frame_source = open_source(settings.source, loaded.manifest, note=view.note)
         stack.callback(frame_source.close)
-        bank = WidthBank(loaded, threads=settings.threads, provider=settings.provider)
+        with progress("warming the heads"):
+            bank = WidthBank(loaded, threads=settings.threads, provider=settings.provider)
         log = EventLog(settings.events) if settings.events is not None else None
         if log is not None:
             stack.callback(log.close)
