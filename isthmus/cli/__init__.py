@@ -1,7 +1,8 @@
 """The command line: one file per verb, each loaded only when it is used.
 
 Decides how errors end a process: a deliberate error is one line and its documented exit code, anything else
-is our bug and keeps its traceback.
+is our bug and keeps its traceback. Decides too what every command takes besides its own flags: `-h`,
+`--quiet`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from isthmus.cli._common import console
+from isthmus.cli._common import console, errors
 from isthmus.runtime.errors import IsthmusError, MissingExtraError
+from isthmus.runtime.grpc_engine import choose_grpc_engine
 
 # verb → one line of help. A verb's module holds `def command(...)` or, for a group, `app` (see `_group`).
 VERBS: dict[str, str] = {
@@ -53,6 +55,41 @@ _EXTRA_OF = {
 _UsageError: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 
+def _be_quiet(value: bool) -> None:
+    if value:  # a verb within another one (`demo`) must not undo what the outer one was told
+        console.quiet = True
+
+
+def _shared_options(
+    _quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            callback=_be_quiet,
+            expose_value=False,
+            help="No progress and no notes on standard error: only results, and errors.",
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def _with_shared(command: Any) -> Any:
+    """Return a verb's click command with what every command takes: `-h`, and `--quiet` unless it has one."""
+    command.context_settings.setdefault("help_option_names", ["-h", "--help"])
+    for inner in getattr(command, "commands", {}).values():
+        _with_shared(inner)
+    if not hasattr(command, "commands"):
+        holder = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        holder.command()(_shared_options)
+        taken = {flag for parameter in command.params for flag in parameter.opts}
+        command.params += [
+            option for option in typer.main.get_command(holder).params if not taken.intersection(option.opts)
+        ]
+    return command
+
+
 class _LazyGroup(typer.core.TyperGroup):
     """A command group that imports a verb's module when that verb is asked for."""
 
@@ -64,28 +101,28 @@ class _LazyGroup(typer.core.TyperGroup):
             return None
         module = importlib.import_module(f"isthmus.cli.{cmd_name}")
         if hasattr(module, "app"):
-            return typer.main.get_command(module.app)
+            return _with_shared(typer.main.get_command(module.app))
         verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
         verb.command(name=cmd_name, help=module.command.__doc__)(module.command)
-        return typer.main.get_command(verb)
+        return _with_shared(typer.main.get_command(verb))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
 
-def _version(value: bool) -> None:
+def _print_versions(value: bool) -> None:
     if value:
-        from isthmus import __version__
+        from isthmus.cli._version import version_lines
 
-        sys.stdout.write(f"isthmus {__version__}\n")
+        sys.stdout.write("\n".join(version_lines()) + "\n")
         raise typer.Exit
 
 
 _app = typer.Typer(
     name="isthmus",
     cls=_LazyGroup,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -95,7 +132,10 @@ _app = typer.Typer(
 @_app.callback(help="Edge and split computing: cut a network, compress what crosses, adapt to the link.")
 def _root(
     _show_version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_versions, help="Show the versions a bug report needs."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -110,6 +150,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (see `isthmus.runtime.errors`)."""
     # gRPC's own notes of handshakes and lost peers would stand beside ours; GRPC_VERBOSITY=INFO shows them.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    choose_grpc_engine()
+    console.quiet = False
     try:
         result = invoke(arguments)
     except typer.Exit as stop:
@@ -118,7 +160,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return int(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        console.print("interrupted")
+        errors.print("interrupted")
         return 130
     except ModuleNotFoundError as error:
         extra = _EXTRA_OF.get((error.name or "").split(".")[0])
@@ -137,9 +179,9 @@ def invoke(arguments: Sequence[str] | None = None) -> Any:
         IsthmusError: If the command fails on purpose.
     """
     arguments = None if arguments is None else list(arguments)
-    return typer.main.get_command(_app).main(args=arguments, standalone_mode=False)
+    return typer.main.get_command(_app).main(args=arguments, prog_name="isthmus", standalone_mode=False)
 
 
 def _fail(error: IsthmusError) -> int:
-    console.print("error: " + " ".join(str(error).split()), style="red", markup=False, soft_wrap=True)
+    errors.print("error: " + " ".join(str(error).split()), style="red", markup=False, soft_wrap=True)
     return error.exit_code

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isthmus.cli._common import JsonFlag, out, print_json
+from isthmus.cli._progress import progress
 from isthmus.cli._security_flags import AuthorityFlag, CertificateFlag, InsecureFlag, KeyFlag, TokenFlag
 
 if TYPE_CHECKING:
@@ -47,10 +48,12 @@ def doctor(
     flags = {"bundle": bundle, "server": server, "source": source, "model": model, "insecure": insecure}
     flags |= {"authority": authority, "certificate": certificate, "key": key, "token_file": token_file}
     settings, unset = _settings(flags, config)
-    setup, loaded = examine_setup(settings)
-    findings = [*setup, *unset, *examine_machine()]
-    model = settings.model or (loaded.manifest.name if loaded else "")
-    findings += asyncio.run(_servers(settings, model, loaded))
+    with progress("examining the settings") as show:
+        setup, loaded = examine_setup(settings)
+        findings = [*setup, *unset, *examine_machine()]
+        model = settings.model or (loaded.manifest.name if loaded else "")
+        show(f"examining {', '.join(settings.servers)}")
+        findings += asyncio.run(_servers(settings, model, loaded))
     failed = [finding.name for finding in findings if finding.level == "fail"]
     if as_json:
         print_json({"findings": [asdict(finding) for finding in findings], "failed": failed})
@@ -89,9 +92,10 @@ def bench_link(
     )
     security.check(server)
     longest_s = parse_duration_s(duration)
-    report = asyncio.run(
-        measure_link(server, model=model, most_bytes=max_bytes, longest_s=longest_s, security=security)
-    )
+    with progress(f"measuring the way to {server}"):
+        report = asyncio.run(
+            measure_link(server, model=model, most_bytes=max_bytes, longest_s=longest_s, security=security)
+        )
     if as_json:
         print_json({**asdict(report), "rate_bytes_per_s": report.rate_bytes_per_s})
         return

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from isthmus.runtime.events import FrameEvent
 
 _ROWS = 12
-_COLUMNS = ("time", "link", "point", "bytes", "latency", "last frame", *OUTCOMES)
+# Headings, and cells' widths: 79 characters with a space between them, for terminals of 80 columns.
+_COLUMNS = {"time": 7, "link": 9, "point": 8, "bytes": 5, "latency": 7, "last": 7}
+_COLUMNS |= {outcome: len(outcome) for outcome in OUTCOMES}
 
 
 class AgentView:
@@ -75,7 +77,7 @@ class AgentView:
             self._live.update(self._render(), refresh=True)
             return
         if not self._headed:
-            self._line(_COLUMNS)
+            self._line(tuple(_COLUMNS))
             self._headed = True
         self._line(row)
 
@@ -104,14 +106,14 @@ class AgentView:
         )
 
     def _render(self) -> Table:
-        table = Table(caption="a row a second; the five columns on the right count its frames")
-        for column in _COLUMNS:
-            table.add_column(column, justify="right", no_wrap=True)
+        caption = "a row a second: its last frame, and how many frames ended in which way"
+        table = Table(caption=caption, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for column, width in _COLUMNS.items():
+            table.add_column(column, justify="right", no_wrap=True, min_width=width)
         for row in self._rows:
             table.add_row(*row)
         return table
 
     def _line(self, cells: tuple[str, ...]) -> None:
-        widths = (6, 10, 9, 6, 8, 10, *(len(outcome) for outcome in OUTCOMES))
-        text = "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        text = " ".join(cell.rjust(width) for cell, width in zip(cells, _COLUMNS.values(), strict=True))
         self._results.print(text, markup=False, soft_wrap=True)

@@ -28,8 +28,10 @@ class _PatientConsole(Console):
         _discard(self.file)
 
 
-# Progress and prose go to stderr, results to stdout: `--json` output can be piped as it is.
+# Progress and notes go to stderr, results to stdout: `--json` output can be piped as it is. Errors have a
+# console of their own, which `--quiet` does not silence. Rich honours NO_COLOR on all three.
 console = _PatientConsole(stderr=True, highlight=False, emoji=False)
+errors = _PatientConsole(stderr=True, highlight=False, emoji=False)
 out = _PatientConsole(highlight=False, emoji=False)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]

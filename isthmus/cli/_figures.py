@@ -51,9 +51,9 @@ def figure_table(title: str, figures: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("")
-    table.add_column("value", justify="right")
-    table.add_column("spread", style="dim")
+    table.add_column("", overflow="fold")
+    table.add_column("value", justify="right", overflow="fold")
+    table.add_column("spread", style="dim", overflow="fold")
     _add_rows(table, figures, indent=0)
     return table
 

@@ -6,6 +6,7 @@ if the group has one of that name, else it belongs to the default command.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -24,9 +25,14 @@ def verb_group(default: str, commands: dict[str, Callable[..., Any]], help_text:
 
     class Group(typer.core.TyperGroup):
         def parse_args(self, ctx: Any, args: list[str]) -> Any:
-            if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
-                args = [default, *args]
-            return super().parse_args(ctx, args)
+            # While a shell completes the first word (resilient parsing, no words yet) none is meant.
+            named = args[0] in (*self.commands, "-h", "--help") if args else ctx.resilient_parsing
+            return super().parse_args(ctx, args if named else [default, *args])
+
+        def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+            meant = self.commands[default]
+            inner = meant.make_context(default, [], parent=ctx, resilient_parsing=True)
+            return [*super().shell_complete(ctx, incomplete), *meant.shell_complete(inner, incomplete)]
 
     app = typer.Typer(
         cls=Group,
@@ -37,5 +43,8 @@ def verb_group(default: str, commands: dict[str, Callable[..., Any]], help_text:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for name, function in commands.items():
-        app.command(name=name, help=function.__doc__)(function)
+        whole = inspect.getdoc(function) or ""
+        # Left to itself, click cuts the line in the group's help off after 45 characters.
+        short = " ".join(whole.partition("\n\n")[0].split())
+        app.command(name=name, help=whole, short_help=short)(function)
     return app

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isthmus.cli._common import console
+from isthmus.cli._progress import progress
 from isthmus.runtime.errors import InputError, PlanError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def network_source(
     images, shape_hwc, count = _torch_input(dataset, classes, image)
     with tempfile.TemporaryDirectory(prefix="isthmus-partition-") as folder:
         path = keep_onnx or Path(folder) / (Path(model.rpartition(":")[0] or model).stem + ".onnx")
-        with console.status(f"exporting {model}"):
+        with progress(f"exporting {model}"):
             modules = _export(model, weights, shape_hwc, count, path)
         yield NetworkSource(path=path, modules=modules, images=images)
 

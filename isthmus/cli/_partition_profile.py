@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.cli._common import JsonFlag, out, print_json
 from isthmus.cli._network_source import (
     ClassesOption,
     DatasetOption,
@@ -18,6 +18,7 @@ from isthmus.cli._network_source import (
     WeightsOption,
     network_source,
 )
+from isthmus.cli._progress import progress
 from isthmus.runtime.units import format_duration
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def profile(
         add_profile(known, here, str(profile_file))
     with network_source(model_file, model, weights, dataset, classes, image, sizes=dims) as source:
         network = load_network(source.path, sizes=dims)
-        with console.status(f"measuring {network.name}"):
+        with progress(f"measuring {network.name}"):
             fresh = profile_network(network, name=name, threads=threads, provider=provider, budget_s=budget_s)
     machine = fresh if known is None else add_profile(known, fresh, str(profile_file), name=name)
     write_machine(profile_file, machine)

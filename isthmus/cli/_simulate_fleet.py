@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.cli._progress import progress
 
 if TYPE_CHECKING:
     from isthmus.runtime.simulation.fleet import FleetRun, FleetWorld, Sizing
@@ -114,13 +115,13 @@ def fleet(
         console.print(note, markup=False, soft_wrap=True)
     jobs = jobs or usable_cores()
     sizing: Sizing | None = None
-    with console.status("simulating") as status:
+    with progress("simulating") as show:
         if servers is None and autoscale is None:
             sizing = size_fleet(
                 world,
                 hits,
                 jobs=jobs,
-                note=lambda trial: status.update(f"{trial.devices_per_server} devices a server"),
+                note=lambda trial: show(f"{trial.devices_per_server} devices a server"),
             )
         run = None if sizing is not None else run_fleet(world, jobs=jobs)
     written = _write(out_dir, world, run, sizing)

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.cli._progress import progress
 from isthmus.runtime.errors import InputError, IsthmusError
 
 if TYPE_CHECKING:
     from isthmus.runtime.datasets import ImageSet
 
 _TEACHER_EPOCHS = 10
-_QUICK_EPOCHS = 3
+_QUICK_EPOCHS = 5
 # The networks are so small that a second thread costs more than it brings, above all on a busy machine.
 _THREADS = 1
 _QUICK_RUN = "4s"
@@ -103,7 +104,7 @@ def _prepare(steps: _Steps, images: ImageSet, dataset: str, test_spec: str, *, q
         steps.run("partition", *model, "--choose", "bottleneck", "--budget", "3s", "--out", str(plan))
     with steps.timed("train"):
         _remove(checkpoint)
-        epochs = ["--epochs", str(_QUICK_EPOCHS)] if quick else []
+        epochs = ["--epochs", str(_QUICK_EPOCHS), "--exit-epochs", "1"] if quick else []
         threads = ["--threads", str(_THREADS)]
         steps.run("train", *model, "--plan", str(plan), *epochs, *threads, "--out", str(checkpoint))
     with steps.timed("export"):
@@ -171,7 +172,9 @@ def _train_teacher(images: ImageSet, path: Path, epochs: int) -> None:
     console.print(
         f"training the teacher, a small CNN, on {len(seen)} of the {len(images)} images of {images.name}"
     )
-    teacher = train_teacher("digits-cnn", seen, TeacherSettings(epochs=epochs))
+    with progress("training the teacher") as show:
+        settings = TeacherSettings(epochs=epochs)
+        teacher = train_teacher("digits-cnn", seen, settings, progress=lambda now: show(share=now.fraction))
     torch.save(teacher.state_dict(), path)
 
 
@@ -222,7 +225,7 @@ def _run(
         proxy = children.start_service(link, root / "link.log")
         agent = ["agent", str(bundle), "--server", f"127.0.0.1:{proxy['port']}", "--source", f"npz:{source}"]
         agent += ["--fps", f"{fps:g}", "--deadline", deadline, "--duration", length]
-        agent += ["--events", str(root / "events.jsonl")]
+        agent += ["--events", str(root / "events.jsonl"), *(["--quiet"] if console.quiet else [])]
         steps.show(agent)
         code = children.run(agent)
     if code != 0:

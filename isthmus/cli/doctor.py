@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli._common import JsonFlag, out, print_json
+from isthmus.cli._progress import progress
 from isthmus.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def command(
     failure: ArtifactError | None = None
     if bundle is not None:
         try:
-            result["bundle"] = _examine_bundle(bundle)
+            with progress(f"verifying {bundle}"):
+                result["bundle"] = _examine_bundle(bundle)
         except ArtifactError as error:
             failure = error
             result["bundle"] = {"path": str(bundle), "ok": False, "error": " ".join(str(error).split())}

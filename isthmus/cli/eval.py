@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.cli._common import JsonFlag, out, print_json
+from isthmus.cli._progress import progress
 from isthmus.cli._security_flags import AuthorityFlag, CertificateFlag, InsecureFlag, KeyFlag, TokenFlag
 from isthmus.runtime.datasets import SPEC_HELP
 
@@ -67,7 +68,7 @@ def command(
         raise InputError(f"codec {codec!r}: give one of {', '.join(CODECS)}")
     loaded = load_bundle(bundle)
     images = load_test_images(loaded, dataset, limit=limit)
-    with server_address(server, bundle) as address, _bar() as progress:
+    with progress("starting a server") as show, server_address(server, bundle) as address:
         evaluation = asyncio.run(
             evaluate(
                 loaded,
@@ -77,7 +78,7 @@ def command(
                 codec=codec,
                 security=security,
                 threads=threads,
-                progress=progress,
+                progress=show,
             )
         )
     result = summary(loaded, evaluation)
@@ -100,16 +101,6 @@ def server_address(server: str | None, bundle: Path) -> Iterator[str]:
     with Children() as children:
         ready = children.start_service(["serve", str(bundle), "--port", "0", "--json"])
         yield f"127.0.0.1:{ready['port']}"
-
-
-@contextmanager
-def _bar() -> Iterator[Any]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=1.0)
-        yield lambda what, share: bar.update(task, description=what, completed=share)
 
 
 def summary(bundle: Bundle, evaluation: Evaluation) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from isthmus.cli._export_zoo import (
     through_entry,
     write_card,
 )
+from isthmus.cli._progress import progress
 from isthmus.runtime.datasets import SPEC_HELP
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def command(
     storage = None
     if to_zoo is not None and weights is not None:
         network, facts, storage = through_entry(network, facts, to_zoo, weights, train_images)
-    with console.status("exporting") as status:
+    with progress("exporting") as show:
         bundle = export_bundle(
             network,
             out_dir,
@@ -155,7 +156,7 @@ def command(
             torch_tail=torch_tail,
             heads=heads,
             threads=threads,
-            progress=lambda what: status.update(f"exporting: {what}"),
+            progress=lambda what: show(f"exporting: {what}"),
         )
     seconds = time.monotonic() - started
     note = optimism(bundle)

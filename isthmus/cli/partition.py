@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.cli._common import JsonFlag, out, print_json
 from isthmus.cli._group import verb_group
 from isthmus.cli._network_source import (
     ClassesOption,
@@ -20,6 +20,7 @@ from isthmus.cli._network_source import (
     network_source,
 )
 from isthmus.cli._partition_profile import profile
+from isthmus.cli._progress import progress
 
 _MACHINE = "this, a file of 'isthmus partition profile', or a reference: pi4, edge-2500, cloud-6700k"
 
@@ -139,7 +140,7 @@ def make_plan(
         network_source(
             model_file, model, weights, dataset, classes, image, keep_onnx, asked["sizes"]
         ) as source,
-        console.status(f"measuring node costs and up to {measured_cuts} cuts"),
+        progress(f"measuring node costs and up to {measured_cuts} cuts"),
     ):
         plan = partition(
             source.path,

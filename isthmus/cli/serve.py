@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli._common import JsonFlag, console
+from isthmus.cli._common import JsonFlag, console, errors
 
 if TYPE_CHECKING:
     from isthmus.runtime.server import DrainReport, ReadyReport, ServerConfig, TailServer
@@ -103,6 +103,7 @@ def command(
     """
     # The flags are this function's parameters of the settings' names, so that none can be forgotten here.
     given = {**locals(), "bundles": bundles or None}
+    from isthmus.runtime.server.event_loop import run_server
     from isthmus.runtime.server.settings import SETTINGS, read_config
     from isthmus.runtime.server.supervisor import WORKER
 
@@ -113,7 +114,7 @@ def command(
     elif settings.processes > 1:
         _supervise(settings, as_json=as_json)
     else:
-        _print(_stopped(asyncio.run(_serve(settings, as_json=as_json)), as_json=as_json))
+        _print(_stopped(run_server(_serve(settings, as_json=as_json)), as_json=as_json))
 
 
 async def _serve(config: ServerConfig, *, as_json: bool, parent: int | None = None) -> DrainReport:
@@ -173,10 +174,12 @@ async def _stop_when_orphaned(parent: int | None, stops: asyncio.Queue[int]) -> 
 
 def _work(config: ServerConfig, told: str) -> None:
     """Be one of a supervisor's workers."""
+    from isthmus.runtime.server.event_loop import run_server
+
     number, port = (int(part) for part in told.split(":"))
     config = dataclasses.replace(config, port=port)
     logging.getLogger("isthmus.server").info("worker %d starts", number)
-    _print(_stopped(asyncio.run(_serve(config, as_json=True, parent=os.getppid())), as_json=True))
+    _print(_stopped(run_server(_serve(config, as_json=True, parent=os.getppid())), as_json=True))
 
 
 def _supervise(config: ServerConfig, *, as_json: bool) -> None:
@@ -288,6 +291,6 @@ def _log_to_stderr(*, as_json: bool) -> None:
     else:
         from rich.logging import RichHandler
 
-        handler = RichHandler(console=console, show_path=False, markup=False, log_time_format="%H:%M:%S")
+        handler = RichHandler(console=errors, show_path=False, markup=False, log_time_format="%H:%M:%S")
         handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING if console.quiet else logging.INFO, handlers=[handler])

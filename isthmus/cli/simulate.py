@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.cli._common import JsonFlag, out, print_json
 from isthmus.cli._group import verb_group
+from isthmus.cli._progress import progress
 from isthmus.cli._simulate_fleet import fleet
 
 if TYPE_CHECKING:
@@ -72,8 +73,10 @@ def device(
     )
     policies = policy or ["expected-utility"]
     worlds = [one for world in base for one in seeded(world, seeds)]
-    with console.status(f"{len(worlds) * len(policies)} runs"):
-        outcomes = sweep(worlds, policies, jobs=jobs or usable_cores())
+    with progress(f"{len(worlds) * len(policies)} runs") as show:
+        outcomes = sweep(
+            worlds, policies, jobs=jobs or usable_cores(), progress=lambda share: show(share=share)
+        )
     table = rows(outcomes)
     written: list[Path] = []
     if out_dir is not None:

@@ -9,6 +9,7 @@ import typer
 
 from isthmus.cli._common import JsonFlag, out, print_json
 from isthmus.cli._group import verb_group
+from isthmus.cli._progress import progress
 
 if TYPE_CHECKING:
     from isthmus.runtime.links import RateTrace
@@ -81,7 +82,8 @@ def plot(
     from isthmus.cli._trace_plot import draw
     from isthmus.runtime.links import load_trace
 
-    draw(load_trace(trace), to, bin_s=bin_ms / 1e3)
+    with progress(f"drawing {trace}"):
+        draw(load_trace(trace), to, bin_s=bin_ms / 1e3)
     if as_json:
         print_json({"trace": trace, "file": str(to)})
     else:

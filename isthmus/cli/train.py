@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.cli._common import console, out, print_json
+from isthmus.cli._progress import progress
 from isthmus.cli._train_signature import with_settings
 from isthmus.runtime.errors import InputError
 
@@ -212,7 +213,7 @@ def _first_weights(
     chosen = spread(len(images), settings["start_images"])
     started = start_from_teacher(network, torch.from_numpy(images.images[chosen]))
     if settings["stem_steps"] and not resumed:
-        with console.status("teaching the new layers"):
+        with progress("teaching the new layers"):
             teach_stem(
                 network, torch.from_numpy(images.images), steps=settings["stem_steps"], seed=settings["seed"]
             )

@@ -7,7 +7,7 @@ clairvoyant sees the same worlds; a policy's regret is 1 − U / U of the clairv
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -93,13 +93,20 @@ class Row:
     payload_bytes: Interval95
 
 
-def sweep(worlds: Sequence[DeviceWorld], policies: Sequence[str], *, jobs: int = 1) -> list[Outcome]:
+def sweep(
+    worlds: Sequence[DeviceWorld],
+    policies: Sequence[str],
+    *,
+    jobs: int = 1,
+    progress: Callable[[float], None] = lambda share: None,
+) -> list[Outcome]:
     """Run every policy in every world.
 
     Args:
         worlds: As `seeded` makes them.
         policies: Names, as `make_policy` takes them.
         jobs: Processes; the outcome does not depend on it.
+        progress: Called with the share (0..1) of the worlds that is done.
 
     Raises:
         InputError: If a policy is not known, or the bundle lacks what it needs.
@@ -108,10 +115,18 @@ def sweep(worlds: Sequence[DeviceWorld], policies: Sequence[str], *, jobs: int =
         for policy in policies:
             make_policy(policy, world.points)
     if jobs == 1 or len(worlds) == 1:
-        return [outcome for world in worlds for outcome in _run_world(world, policies)]
+        return _gathered((_run_world(world, policies) for world in worlds), len(worlds), progress)
     with ProcessPoolExecutor(min(jobs, len(worlds)), mp_context=get_context("spawn")) as pool:
         found = pool.map(_run_world, worlds, [policies] * len(worlds))
-        return [outcome for outcomes in found for outcome in outcomes]
+        return _gathered(found, len(worlds), progress)
+
+
+def _gathered(found: Iterable[list[Outcome]], count: int, progress: Callable[[float], None]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for done, some in enumerate(found, start=1):
+        outcomes += some
+        progress(done / count)
+    return outcomes
 
 
 def seeded(world: DeviceWorld, seeds: int) -> list[DeviceWorld]:

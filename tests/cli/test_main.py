@@ -165,11 +165,6 @@ def test_every_verb_listed_has_a_command_with_help_and_json(
         assert "--json" in capsys.readouterr().out
 
 
-def test_the_version_is_printed_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--version"]) == 0
-    assert capsys.readouterr().out == f"isthmus {isthmus.__version__}\n"
-
-
 @pytest.mark.parametrize(
     "statement", ["import isthmus", "import isthmus.cli", "from isthmus.cli import report, bench"]
 )
