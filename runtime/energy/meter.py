@@ -6,19 +6,25 @@ from typing import Protocol
 
 
 class EnergyMeter(Protocol):
-    """Counts a device's joules from the moment it was opened.
+    """Counts a device's joules from the moment it was opened."""
 
-    Attributes:
-        source: Where the joules come from: "rapl", "nvml", "jetson-ina3221", "rpi5-pmic", "command",
-            "model:raspberry-pi-4", "replay:FILE" and so on. It begins with "model:" if and only if the joules
-            are modelled.
-        measured: False only for models.
-        trouble: Why the joules are unknown now, in one line; None while they are known.
-    """
+    @property
+    def source(self) -> str:
+        """Where the joules come from: "rapl", "nvml", "jetson-ina3221", "rpi5-pmic", "command" and so on.
 
-    source: str
-    measured: bool
-    trouble: str | None
+        It begins with "model:" if and only if the joules are modelled.
+        """
+        ...
+
+    @property
+    def measured(self) -> bool:
+        """False only for models."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the joules are unknown now, in one line; None while they are known."""
+        ...
 
     def read_j(self) -> float | None:
         """Return the joules since the meter was opened, never fewer than before; None: unknown now.

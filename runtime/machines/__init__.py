@@ -6,6 +6,7 @@ from isthmus.runtime.machines.files import decode_machine, load_machine, referen
 from isthmus.runtime.machines.profile import (
     MACHINE_SCHEMA_VERSION,
     Anchor,
+    Cited,
     MachineProfile,
     NetworkCosts,
     Operator,
@@ -18,6 +19,7 @@ from isthmus.runtime.machines.radio import RadioModel, Source
 __all__ = [
     "MACHINE_SCHEMA_VERSION",
     "Anchor",
+    "Cited",
     "MachineProfile",
     "NetworkCosts",
     "Operator",

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from isthmus.runtime.machines.radio import Source
+from isthmus.runtime.machines.radio import RadioModel, Source
 
 MACHINE_SCHEMA_VERSION = 1
 
@@ -86,6 +86,8 @@ class NetworkCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         work: What every node has to do, so that speeds can be fitted to several networks; may be empty.
         model: The file's name, for messages.
         peak_bytes: Resident memory that running the whole model adds, at its peak; None where not measured.
+        energy_j: Joules of one run of the whole model beyond idle, as a meter of that machine read; None
+            where there was none.
     """
 
     source: Source = "measured"
@@ -102,6 +104,7 @@ class NetworkCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     work: dict[str, OperatorWork] = {}
     model: str = ""
     peak_bytes: Count | None = None
+    energy_j: Seconds | None = None
 
     def head_s(self, nodes: Iterable[str]) -> float:
         """Return the predicted seconds of a head of `nodes` on this machine.
@@ -185,6 +188,18 @@ class Power(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     origin: str
 
 
+class Cited(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where one figure of a profile comes from.
+
+    Attributes:
+        source: Whether it was measured, published or scaled.
+        origin: Who measured what, and how; or from what it was scaled.
+    """
+
+    source: Source
+    origin: Name
+
+
 class MachineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A machine with one way to run networks on it.
 
@@ -201,6 +216,9 @@ class MachineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         power: What it draws, or None where unknown.
         operators: Speeds by class, each class at most once.
         networks: Measured networks by the SHA-256 of the model.
+        radio: What its radio costs, or None where unknown or there is none.
+        cited: Where single figures come from that differ from what is said beside them, or have nothing
+            beside them: `memory_bytes`, `power.idle_w`.
     """
 
     schema_version: int = MACHINE_SCHEMA_VERSION
@@ -215,6 +233,8 @@ class MachineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     power: Power | None = None
     operators: tuple[OperatorSpeed, ...] = ()
     networks: dict[Sha256, NetworkCosts] = {}
+    radio: RadioModel | None = None
+    cited: dict[str, Cited] = {}
 
     def speed(self, operator: Operator) -> OperatorSpeed | None:
         """Return the speed of one class, or None where it cannot be told.

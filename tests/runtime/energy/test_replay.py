@@ -6,14 +6,6 @@ from isthmus.runtime.energy import open_meter
 from isthmus.runtime.errors import InputError
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
 def recording(tmp_path):
     file = tmp_path / "run.jsonl"
@@ -27,12 +19,11 @@ def recording(tmp_path):
     return file
 
 
-def test_a_recording_is_replayed_from_its_first_joules(recording):
-    clock = Clock()
+def test_a_recording_is_replayed_from_its_first_joules(recording, clock):
     meter = open_meter(f"replay:{recording}", clock=clock)
     said = []
     for elapsed_s in (0.0, 1.0, 2.0, 2.5, 3.0, 3.5):
-        clock.now_s = 100.0 + elapsed_s
+        clock.now_s = 1000.0 + elapsed_s
         said.append(meter.read_j())
     # 10 to 16 J between seconds 5 and 7, 17 J at second 8, nothing is known beyond.
     assert said == [0.0, 3.0, 6.0, 6.5, 7.0, None]
