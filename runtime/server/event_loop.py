@@ -1,0 +1,18 @@
+"""The event loop that a server runs on: uvloop's where it is installed, whose turns are shorter, else asyncio's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run_server(main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` to its end on an event loop of its own, like `asyncio.run`, and return its result."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
