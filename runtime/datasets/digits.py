@@ -51,9 +51,7 @@ def load_digits(split: Literal["train", "test"]) -> ImageSet:
     )
 
 
-@lru_cache(
-    maxsize=2
-)  # a verb asks for both parts, the demo has five verbs in one process: a second each time
+@lru_cache(maxsize=2)  # the demo's verbs share a process, and would draw them five times
 def _drawings(split: Literal["train", "test"]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     try:
         from sklearn.datasets import load_digits as sklearn_digits
