@@ -24,6 +24,7 @@ from isthmus.device_agents.delivery.results import Handout, Result
 from isthmus.device_agents.device import Device
 from isthmus.device_agents.guard import Guard
 from isthmus.device_agents.ledger import Ledger, Observer, RunReport
+from isthmus.device_agents.operation.energy import EnergyWatch
 from isthmus.device_agents.operation.notify import ServiceManager
 from isthmus.device_agents.operation.stating import make_status
 from isthmus.device_agents.operation.status import AgentStatus
@@ -40,8 +41,7 @@ from isthmus.runtime.events import EventLog, FrameEvent
 from isthmus.runtime.session import Session
 
 _EVERY_S = 1.0
-# Frames in flight when a run ends get what remains until their deadline, and this much more.
-_GRACE_S = 0.5
+_GRACE_S = 0.5  # what frames in flight get beyond their deadline when a run ends
 # A head that has not come back for so long never will: the watchdog is to end this process.
 _STUCK_S = 30.0
 
@@ -64,8 +64,8 @@ class AgentRun:
 
     Raises:
         InputError: If the policy, the codec or where results go does not fit.
+        ArtifactError: If the device's profile, or the file of the results, cannot be opened.
         BundleError: If the bundle's tables cannot be verified.
-        ArtifactError: If the file of the results cannot be opened.
         MissingExtraError: If results go where a library is needed that is not installed.
     """
 
@@ -87,6 +87,7 @@ class AgentRun:
         self._settled, self._stopped, self.was_connected = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._capturing: asyncio.Task[None] | None = None
         self._noted, self._hurried, self._form = "", False, True
+        self._energy = EnergyWatch(config, note=self._note_from_thread)
         policy = self._make_policy(bundle.points)
         self._handout = Handout(
             bundle.manifest.labels, target=config.results, callback=on_result, note=self._note_from_thread
@@ -97,7 +98,7 @@ class AgentRun:
         self._manager = ServiceManager()
         monitor = ThermalMonitor() if config.thermal == "auto" else None
         self._vitals = Vitals(config.status, monitor, note=self._note_from_thread)
-        device = Device(bundle, bank, codec=config.codec)
+        device = Device(bundle, bank, codec=config.codec, energy=self._energy)
         self._guard = Guard(session=self._session, device=device, crew=self._crew, on_end=self._on_end)
         self._flight = make_flight(
             config, bundle.manifest, session=self._session, guard=self._guard, owner=self
@@ -136,9 +137,12 @@ class AgentRun:
         Every captured frame has ended when this returns.
 
         Raises:
+            InputError, MissingExtraError: If the energy meter that was asked for cannot be used.
             NetworkError: If every server lacks the model or does not speak the protocol.
             PeerError: If every server refuses what the agent sends before any ever answered a frame.
         """
+        if self._source is not None:
+            await self._energy.begin(self._stopped)
         if self._steering is not None:
             await self._steering.start()
         self._begin()
@@ -156,15 +160,10 @@ class AgentRun:
                 await self._steering.close()
             if self._post is not None:
                 await asyncio.to_thread(self._post.close)
+            await asyncio.to_thread(self._energy.close)
         if failure is not None:
             raise failure
-        return RunReport(
-            summary=self._ledger.summary,
-            connections=self._flight.connections,
-            reconnects=self._flight.reconnects,
-            events_lost=self._ledger.events_lost,
-            results_lost=self._handout.lost,
-        )
+        return self._ledger.report(self._flight, results_lost=self._handout.lost)
 
     def push(self, image_hwc: NDArray[np.uint8], truth: int | None = None) -> int:
         """Capture a frame now and return its number; it may have ended when this returns.
@@ -215,7 +214,9 @@ class AgentRun:
     def _begin(self) -> None:
         source = "pushed" if self._source is None else self._source.name
         policy = self._pipeline.policy.name
-        self._ledger.begin(time.monotonic(), source=source, policy=policy)
+        self._ledger.begin(time.monotonic(), source=source, policy=policy, energy=self._energy)
+        if self._source is None:
+            self._crew.start(self._energy.begin(None))
         for text in self._bank.notes:
             self.note(text)
         if policy != "local":
@@ -243,8 +244,7 @@ class AgentRun:
             now_s = time.monotonic()
             self._uplink.check(now_s)
             self._note_link(now_s)
-            stuck_s = self._pipeline.computing_s(now_s)
-            if stuck_s > _STUCK_S:
+            if self._pipeline.computing_s(now_s) > _STUCK_S:
                 self.note("a head does not come back; a service manager's watchdog will end this process")
             else:
                 self._manager.alive(f"{self._session.captured} frames")
@@ -255,9 +255,8 @@ class AgentRun:
             await asyncio.sleep(_EVERY_S)
 
     def _note_link(self, now_s: float) -> None:
-        self._ledger.link(
-            self._flight.estimate(now_s), now_s, server=self._flight.server, thermal=self._vitals.reading
-        )
+        link, thermal, energy = self._flight.estimate(now_s), self._vitals.reading, self._energy.reading()
+        self._ledger.link(link, now_s, server=self._flight.server, thermal=thermal, energy=energy)
 
     def _on_end(self, event: FrameEvent, scores_c: NDArray[np.float32] | None = None) -> None:
         self._ledger.frame(event)
@@ -277,6 +276,7 @@ class AgentRun:
             flight=self._flight,
             policy=self._pipeline.policy.name,
             thermal=thermal,
+            energy=self._energy.reading(),
             open_frames=self._session.open_frames,
             results_lost=self._handout.lost,
             last_note=self._noted,
@@ -284,6 +284,7 @@ class AgentRun:
         )
 
     def _make_policy(self, points: PointTable) -> Policy:
+        points = self._energy.with_joules(points, self.bundle, self._bank.head_s)
         return make_policy(self._config.policy, points, objective=self._config.objective)
 
     def _close(self) -> None:

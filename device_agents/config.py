@@ -60,6 +60,10 @@ class AgentConfig:
         connect_timeout_s: Seconds one attempt to reach a server may take.
         retry_cap_s: No pause between attempts has a ceiling beyond it.
         thermal: Whether the device's temperature is read: "auto" (where there is a sensor) or "off".
+        energy: The energy meter, as `open_meter` takes it: "auto" (a sensor that can be read), "none", …
+        energy_idle_s: Seconds for which the device is watched at rest before the run, where there is a meter;
+            0: not at all.
+        device: Profile of this device, for its radio and its watts; None: that of `energy`'s model, if any.
 
     Raises:
         InputError: If a value cannot be used.
@@ -97,6 +101,9 @@ class AgentConfig:
     connect_timeout_s: float = 5.0
     retry_cap_s: float = 1.5
     thermal: str = "auto"
+    energy: str = "auto"
+    energy_idle_s: float = 2.0
+    device: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "servers", self.servers or (self.server,))
@@ -109,6 +116,7 @@ class AgentConfig:
         _between("connect_timeout", self.connect_timeout_s, 0.05, 600.0, "seconds")
         _between("retry_cap", self.retry_cap_s, 0.05, 3600.0, "seconds")
         _between("failback", self.failback_s, 0.0, 86_400.0, "seconds")
+        _between("energy_idle", self.energy_idle_s, 0.0, 600.0, "seconds")
         _between("threads", self.threads, 1, 256, "threads")
         if self.exit_confidence is not None:
             # A softmax is never 0: everything would be answered here, and the link never used.
@@ -126,6 +134,12 @@ class AgentConfig:
         if self.events_token_file is not None and self.events_to is None:
             raise InputError("--events-token-file is for --events-to; give both, or neither")
         _ = self.dashboard
+
+    @property
+    def profile(self) -> str | None:
+        """The device's profile; None: none was named."""
+        modelled = self.energy.removeprefix("model:") if self.energy.startswith("model:") else None
+        return self.device or modelled
 
     @property
     def queue_limit(self) -> int | None:

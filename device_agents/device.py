@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.device_agents.bank import WidthBank
+from isthmus.device_agents.operation.energy import EnergyWatch
 from isthmus.runtime.bundle import TABLES, Bundle, OperatingPoint
 from isthmus.runtime.bundle.networks import with_absent
 from isthmus.runtime.codecs import CODECS, FrequencyTables, encode_payload
@@ -74,8 +75,15 @@ class OwnAnswer:
 class Device:
     """The bank of a bundle with its codec."""
 
-    def __init__(self, bundle: Bundle, bank: WidthBank, *, codec: str | None = None) -> None:
-        """Take `codec`, or the one the bundle prefers.
+    def __init__(
+        self,
+        bundle: Bundle,
+        bank: WidthBank,
+        *,
+        codec: str | None = None,
+        energy: EnergyWatch | None = None,
+    ) -> None:
+        """Take `codec`, or the one the bundle prefers; `energy` is what is known of this device's watts.
 
         Raises:
             BundleError: If the bundle's tables cannot be verified.
@@ -92,6 +100,7 @@ class Device:
         self._tables = FrequencyTables.from_bytes(bundle.read(TABLES))
         self._zero_points = bundle.manifest.latent.zero_points
         self._encode = RecentMedian()
+        self._energy = energy
 
     @property
     def can_exit(self) -> bool:
@@ -124,6 +133,8 @@ class Device:
             server_s=server_s,
             server_load=server_load,
             interval_s=interval_s,
+            transmit_j_per_byte=0.0 if self._energy is None else self._energy.transmit_j_per_byte,
+            idle_w=0.0 if self._energy is None else self._energy.idle_w or 0.0,
         )
 
     def seconds_of(self, decision: Decision) -> float:

@@ -13,7 +13,9 @@ from typing import Protocol
 import isthmus
 from isthmus.device_agents.config import AgentConfig
 from isthmus.device_agents.delivery.event_post import EventPost
+from isthmus.device_agents.operation.energy import EnergyReading, EnergyWatch
 from isthmus.device_agents.operation.thermal import ThermalReading
+from isthmus.device_agents.uplink.flight import Flight
 from isthmus.runtime.bundle import Bundle
 from isthmus.runtime.control import LinkEstimate
 from isthmus.runtime.events import DeadlineEvent, EndEvent, Event, EventLog, FrameEvent, LinkEvent, RunEvent
@@ -114,7 +116,7 @@ class Ledger:
         """Events that could not be written."""
         return self._log.lost if self._log else 0
 
-    def begin(self, now_s: float, *, source: str, policy: str) -> None:
+    def begin(self, now_s: float, *, source: str, policy: str, energy: EnergyWatch) -> None:
         """Record the start of the run and what stays constant in it."""
         config, bundle = self._config, self._bundle
         self._began_s = now_s
@@ -135,6 +137,8 @@ class Ledger:
                 isthmus_version=isthmus.__version__,
                 agent=config.name,
                 certificate_not_after_unix_s=_certificate_end(config),
+                idle_w=energy.idle_w,
+                radio=energy.radio,
             )
         )
 
@@ -152,8 +156,16 @@ class Ledger:
         """Return the seconds since the run began."""
         return now_s - self._began_s
 
-    def link(self, link: LinkEstimate, now_s: float, *, server: str | None, thermal: ThermalReading) -> None:
-        """Record what is believed of the link and how hot the device is, and show the state of the run."""
+    def link(
+        self,
+        link: LinkEstimate,
+        now_s: float,
+        *,
+        server: str | None,
+        thermal: ThermalReading,
+        energy: EnergyReading,
+    ) -> None:
+        """Record what is believed of the link and read from the device, and show the state of the run."""
         self._write(
             LinkEvent(
                 at_s=now_s,
@@ -164,6 +176,8 @@ class Ledger:
                 server=server,
                 temperature_c=thermal.temperature_c,
                 throttled=thermal.throttled,
+                energy_j=energy.energy_j,
+                energy_source=energy.source,
             )
         )
         self._observer.moment(
@@ -180,6 +194,16 @@ class Ledger:
         """Record the end of the run; every frame has ended before."""
         outcomes = {str(outcome): count for outcome, count in session.outcomes.items()}
         self._write(EndEvent(at_s=now_s, captured=session.captured, outcomes=outcomes, reconnects=reconnects))
+
+    def report(self, flight: Flight, *, results_lost: int) -> RunReport:
+        """Return what the run amounted to."""
+        return RunReport(
+            summary=self.summary,
+            connections=flight.connections,
+            reconnects=flight.reconnects,
+            events_lost=self.events_lost,
+            results_lost=results_lost,
+        )
 
     def _write(self, event: Event) -> None:
         if self._post is not None:

@@ -60,6 +60,9 @@ DEFAULTS: Mapping[str, str | None] = {
     "connect_timeout": "5s",
     "retry_cap": "1.5s",
     "thermal": "auto",
+    "energy": "auto",
+    "energy_idle": "2s",
+    "device": None,
 }
 
 
@@ -104,7 +107,8 @@ def converted(settings: Mapping[str, Any]) -> dict[str, Any]:
         InputError: If a text is no value of its kind.
     """
     text = {
-        name: str(settings[name]) for name in ("server", "source", "queue", "policy", "objective", "thermal")
+        name: str(settings[name])
+        for name in ("server", "source", "queue", "policy", "objective", "thermal", "energy")
     }
     return {
         **text,
@@ -130,6 +134,8 @@ def converted(settings: Mapping[str, Any]) -> dict[str, Any]:
         "provider": settings["provider"],
         "insecure": _flag("insecure", settings["insecure"]),
         **{name: _optional(name, settings[name], _path) for name in _SECURITY_FILES},
+        "energy_idle_s": parse_duration_s(str(settings["energy_idle"])),
+        "device": _optional("device", settings["device"], lambda _, value: str(value)),
         "connect_timeout_s": parse_duration_s(str(settings["connect_timeout"])),
         "retry_cap_s": parse_duration_s(str(settings["retry_cap"])),
     }

@@ -14,6 +14,7 @@ from pathlib import Path
 from isthmus.device_agents.doctor.finding import Finding, ok, warn
 from isthmus.device_agents.operation.thermal import ThermalMonitor
 from isthmus.runtime.codecs import coder_backend
+from isthmus.runtime.energy.opening import AUTOMATIC, find_sensors
 
 # Reading these costs tens of nanoseconds; others go through a port or the kernel and cost a microsecond.
 _GOOD_CLOCKS = (
@@ -29,7 +30,6 @@ _GOOD_CLOCKS = (
 _TIME_ERROR = 5
 _SLOW_BELOW = 0.75
 _FEWEST_FILES = 256
-_INA_DRIVERS = ("ina3221", "ina3221x", "ina238", "ina219", "ina226")
 
 
 def examine_machine(
@@ -143,27 +143,21 @@ def _temperature(root: Path) -> Finding:
 
 
 def _energy(root: Path) -> Finding:
-    hwmon = [_text(name) for name in sorted((root / "sys/class/hwmon").glob("hwmon*/name"))]
-    drivers = root / "sys/bus/i2c/drivers"
-    ina = next((name for name in _INA_DRIVERS if name in hwmon or any((drivers / name).glob("*-*"))), None)
-    if ina is not None:
-        return ok("energy sensor", ina)
-    rapl = sorted((root / "sys/class/powercap").glob("intel-rapl:*/energy_uj"))
-    if rapl and os.access(rapl[0], os.R_OK):
-        return ok("energy sensor", "RAPL")
-    board = (_text(root / "proc/device-tree/model") or "").rstrip("\0")
-    if board.startswith("Raspberry Pi 5"):
-        return ok("energy sensor", "PMIC (vcgencmd pmic_read_adc)")
-    if (root / "proc/driver/nvidia/version").exists():
-        return ok("energy sensor", "NVML, of the GPU alone")
-    if rapl:
-        return warn(
-            "energy sensor", "RAPL, which only root may read", "run as root where energy is to be measured"
-        )
+    found = find_sensors(root)
+    usable = [f"{one.source}: {one.sensor.covers}" for one in found if one.trouble is None]
+    refused = [one.trouble for one in found if one.trouble is not None]
+    automatic = any(one.trouble is None and one.sensor in AUTOMATIC for one in found)
+    if automatic:
+        return ok("energy sensor", "; ".join([*usable, *refused]))
+    if refused:
+        text, _, remedy = refused[0].rpartition("; ")
+        return warn("energy sensor", "; ".join([text, *usable, *refused[1:]]), remedy)
+    if usable:
+        return warn("energy sensor", "; ".join(usable), "say --energy nvml if that is what is to be measured")
     return warn(
         "energy sensor",
-        "none: joules can only be modelled",
-        "put a meter in the supply where energy is to be measured",
+        "none: joules can only be modelled (--energy model:PROFILE)",
+        "put a meter in the supply where energy is to be measured (--energy command:, mqtt: or serial:)",
     )
 
 

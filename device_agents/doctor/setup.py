@@ -10,6 +10,7 @@ from isthmus.device_agents.config import AgentConfig
 from isthmus.device_agents.doctor.finding import Finding, dates_of, fail, ok, warn
 from isthmus.device_agents.sources import open_source
 from isthmus.runtime.bundle import Bundle, load_bundle
+from isthmus.runtime.energy import open_meter
 from isthmus.runtime.errors import IsthmusError
 from isthmus.runtime.units import format_bytes
 from isthmus.runtime.wire.certificate import read_certificate
@@ -27,7 +28,7 @@ _FULL_SOON_S, _FULL_NOW_S = 24 * 3600.0, 600.0
 
 def examine_setup(config: AgentConfig) -> tuple[list[Finding], Bundle | None]:
     """Return what there is to say of the settings, and the bundle if it is good."""
-    findings, bundle = [_provider(config.provider)], None
+    findings, bundle = [_provider(config.provider), *_energy(config.energy)], None
     if config.bundle is not None:
         try:
             bundle = load_bundle(config.bundle)
@@ -69,6 +70,19 @@ def _provider(choice: str) -> Finding:
             "install the onnxruntime build of this device, or say auto",
         )
     return ok("providers", f"{listed} (ONNX Runtime {onnxruntime.__version__})")
+
+
+def _energy(spec: str) -> list[Finding]:
+    """Return the finding on a meter that was asked for; on `auto` there is one of the machine's."""
+    if spec in ("auto", "none"):
+        return []
+    try:
+        meter = open_meter(spec)
+    except IsthmusError as error:
+        return [_from_error("energy meter", error)]
+    assert meter is not None
+    meter.close()
+    return [ok("energy meter", meter.source if meter.measured else f"{meter.source}: modelled, not measured")]
 
 
 def _source(spec: str, bundle: Bundle) -> Finding:

@@ -9,6 +9,7 @@ import isthmus
 from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.config import AgentConfig
 from isthmus.device_agents.ledger import Ledger
+from isthmus.device_agents.operation.energy import EnergyReading
 from isthmus.device_agents.operation.status import AgentStatus
 from isthmus.device_agents.operation.thermal import ThermalReading
 from isthmus.device_agents.uplink.flight import Flight
@@ -24,6 +25,7 @@ def make_status(
     flight: Flight,
     policy: str,
     thermal: ThermalReading,
+    energy: EnergyReading,
     open_frames: int,
     results_lost: int,
     last_note: str,
@@ -63,6 +65,10 @@ def make_status(
         mean_payload_bytes=summary.mean_payload_bytes,
         temperature_c=thermal.temperature_c,
         throttled=thermal.throttled,
+        power_w=energy.power_w,
+        idle_w=energy.idle_w,
+        energy_j=energy.energy_j,
+        energy_source=energy.source,
         events_lost=ledger.events_lost,
         results_lost=results_lost,
         last_note=last_note,

@@ -47,6 +47,8 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
         mean_payload_bytes: Over the frames that were sent.
         temperature_c: Of the hottest computing part.
         throttled: Whether the device runs slower than it could.
+        power_w: Watts now, over about a second; `idle_w` those before the run.
+        energy_j: Joules since the run began; modelled if `energy_source`, the meter, begins with "model:".
         events_lost, results_lost: What could not be written or handed out.
         last_note: The last thing that changed, in words: why there is no connection, for example.
         schema_version: Of this struct.
@@ -85,6 +87,10 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     events_lost: int
     results_lost: int
     last_note: str
+    power_w: float | None = None
+    idle_w: float | None = None
+    energy_j: float | None = None
+    energy_source: str | None = None
     schema_version: int = STATUS_SCHEMA_VERSION
 
 

@@ -72,6 +72,19 @@ def run(
     threads: Annotated[int | None, typer.Option(help="ONNX Runtime threads per head [1].")] = None,
     provider: Annotated[_Text, typer.Option(help="auto, cpu, xnnpack, cuda or tensorrt [auto].")] = None,
     thermal: Annotated[_Text, typer.Option(help="auto or off [auto].")] = None,
+    energy: Annotated[
+        _Text,
+        typer.Option(
+            help="auto (a sensor, if one can be read), none, jetson, rpi5, rapl, nvml, command:CMD, "
+            "mqtt://HOST/TOPIC, serial:DEVICE, model:PROFILE or replay:FILE [auto]."
+        ),
+    ] = None,
+    energy_idle: Annotated[
+        _Text, typer.Option(help="Watch the device at rest for so long first, if there is a meter [2s].")
+    ] = None,
+    device: Annotated[
+        _Text, typer.Option(help="This device's profile, for its radio and watts: pi4, a file, … [none].")
+    ] = None,
     failback: Annotated[
         _Text, typer.Option(help="A preferred server must be ready for so long [10s].")
     ] = None,

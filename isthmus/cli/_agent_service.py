@@ -166,11 +166,24 @@ def _lines(found: AgentStatus, age_s: float) -> list[str]:
     if found.temperature_c is not None or found.throttled:
         degrees = "" if found.temperature_c is None else f"{found.temperature_c:.0f} °C"
         lines.append(f"device {degrees}{' slowed down' if found.throttled else ''}")
+    if found.energy_source is not None:
+        lines.append(_energy(found, found.energy_source))
     if found.events_lost or found.results_lost:
         lines.append(f"{found.events_lost} events and {found.results_lost} results lost")
     if found.last_note:
         lines.append(f"last: {found.last_note}")
     return lines
+
+
+def _energy(found: AgentStatus, source: str) -> str:
+    from isthmus.runtime.energy import is_modelled
+
+    how = "modelled" if is_modelled(source) else "measured"
+    if found.energy_j is None:
+        return f"energy unknown now ({source})"
+    now = "" if found.power_w is None else f"{found.power_w:.2f} W now, "
+    rest = "" if found.idle_w is None else f"{found.idle_w:.2f} W at rest, "
+    return f"energy {now}{rest}{found.energy_j:.0f} J so far ({how}: {source})"
 
 
 def _is_alive(pid: int) -> bool:

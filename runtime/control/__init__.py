@@ -5,6 +5,7 @@ from isthmus.runtime.control.expected_utility import ExpectedUtilityPolicy
 from isthmus.runtime.control.fixed import FixedPolicy
 from isthmus.runtime.control.local import LocalPolicy
 from isthmus.runtime.control.oracle import Foresight, Shipment, oracle
+from isthmus.runtime.control.point_joules import with_joules
 from isthmus.runtime.control.policy import DEFAULT_POLICY, POLICY_NAMES, make_policy
 from isthmus.runtime.control.types import Action, Decision, DeviceState, Fallback, LinkEstimate, Policy
 
@@ -26,4 +27,5 @@ __all__ = [
     "Shipment",
     "make_policy",
     "oracle",
+    "with_joules",
 ]

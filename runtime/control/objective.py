@@ -51,7 +51,8 @@ class EnergyPerCorrect:
     """As many correct answers per joule as possible.
 
     The ratio is maximised by maximising correct − θ·joules, where θ is the ratio that is reached (Dinkelbach
-    1967); here θ is the one of the last frames.
+    1967); here θ is the one of the last frames. What the device draws at rest until the next frame is spent
+    whatever is decided: it is part of θ, and makes accuracy worth more joules, but of no charge.
     """
 
     name = "energy"
@@ -65,7 +66,10 @@ class EnergyPerCorrect:
         joules = [record.energy_j for record in points.records]
         known = [energy_j for energy_j in joules if energy_j is not None]
         if len(known) < len(joules) or not known or min(known) <= 0:
-            raise InputError("objective 'energy': points.json knows no joules for every point; measure them")
+            raise InputError(
+                "objective 'energy': the joules of some points are unknown; name this device's profile "
+                "(--device), as 'isthmus profile' measures it"
+            )
         self._point_j = known
         self._head_j = {
             record.point.width_index: min(
@@ -84,7 +88,7 @@ class EnergyPerCorrect:
 
     def send_charges(self, wire_bytes: Sequence[float], device: DeviceState, now_s: float) -> list[float]:
         """See `Objective`."""
-        theta = self._correct / self._joules
+        theta = self._theta(device)
         per_byte_j = device.transmit_j_per_byte
         spent = [j + nbytes * per_byte_j for j, nbytes in zip(self._point_j, wire_bytes, strict=True)]
         self._spent = (spent, theta)
@@ -92,13 +96,17 @@ class EnergyPerCorrect:
 
     def device_charge(self, choice: DeviceChoice, device: DeviceState) -> float:
         """See `Objective`."""
-        return self._correct / self._joules * self._device_j(choice)
+        return self._theta(device) * self._device_j(choice)
 
     def note(self, sent: int | None, choice: DeviceChoice | None, utility: float) -> None:
         """See `Objective`."""
         joules = self._spent[0][sent] if sent is not None else self._device_j(choice) if choice else 0.0
         self._correct += (utility - self._correct) / _ENERGY_FRAMES
         self._joules += (joules - self._joules) / _ENERGY_FRAMES
+
+    def _theta(self, device: DeviceState) -> float:
+        rest_j = device.idle_w * (device.interval_s or 0.0)
+        return self._correct / (self._joules + rest_j)
 
     def _device_j(self, choice: DeviceChoice) -> float:
         if choice.kind == "exit" and choice.point is not None:

@@ -70,7 +70,8 @@ class DeviceState:
         server_load: Share of its time in which the server's tail computes, in [0, 1]; None: unknown.
         interval_s: Seconds from capture to capture; None: as often as the policy is asked.
         transmit_j_per_byte: Joules that the device's radio takes for a byte on the wire, where they are
-        known.
+            known.
+        idle_w: Watts that the device draws whatever is decided, where they are known.
     """
 
     head_s: Mapping[int, float]
@@ -81,6 +82,7 @@ class DeviceState:
     server_load: float | None = None
     interval_s: float | None = None
     transmit_j_per_byte: float = 0.0
+    idle_w: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

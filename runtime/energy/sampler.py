@@ -45,6 +45,12 @@ class EnergySampler:
             return self._energy_j
 
     @property
+    def reading(self) -> tuple[float, float] | None:
+        """The last reading: its instant, and the joules since the meter was opened; None: unknown now."""
+        with self._lock:
+            return None if self._energy_j is None else self._samples[-1]
+
+    @property
     def trouble(self) -> str | None:
         """Why the joules are unknown; None while they are known."""
         with self._lock:

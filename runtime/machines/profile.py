@@ -175,8 +175,10 @@ class Power(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         idle_w: Watts of the whole board when nothing runs, or None where unknown.
-        compute_w: Watts above idle while it computes, or None.
+        compute_w: Watts above idle while it computes with `compute_threads`, or None.
         transmit_w: Watts above idle while it sends, or None.
+        compute_threads: Threads that were busy when `compute_w` was measured; None: as many as an inference
+            has, or an accelerator computed.
         source: Where they come from.
         origin: Who measured what, and how.
     """
@@ -186,6 +188,17 @@ class Power(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     transmit_w: Annotated[float, msgspec.Meta(ge=0)] | None
     source: Source
     origin: str
+    compute_threads: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+    def computing_w(self, threads: int | None = None) -> float | None:
+        """Return the watts above idle while `threads` compute, in proportion; None where unknown.
+
+        Args:
+            threads: Busy threads; None: as many as `compute_w` is for.
+        """
+        if self.compute_w is None or threads is None or self.compute_threads is None:
+            return self.compute_w
+        return self.compute_w * min(1.0, threads / self.compute_threads)
 
 
 class Cited(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -340,6 +340,7 @@ async def launch(banks, tiny_npz, watcher, tmp_path):
             "fps": 50.0,
             "deadline_s": 0.2,
             "policy": "fixed:3,4",
+            "energy": "none",
             **settings,
         }
         config = AgentConfig(server=server, events=path, retry_cap_s=0.05, **merged)

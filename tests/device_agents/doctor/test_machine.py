@@ -79,19 +79,26 @@ def test_a_throttled_raspberry_pi(board):
     assert "since it started" in _found(board, "temperature").text
 
 
-@pytest.mark.parametrize(
-    ("path", "text", "sensor"),
-    [
-        ("sys/class/hwmon/hwmon2/name", "ina3221", "ina3221"),
-        ("sys/bus/i2c/drivers/ina3221x/1-0040/name", "", "ina3221x"),
-        ("sys/class/powercap/intel-rapl:0/energy_uj", "5", "RAPL"),
-        ("proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0", "PMIC"),
-        ("proc/driver/nvidia/version", "x", "NVML"),
-    ],
-)
-def test_energy_sensors(board, path, text, sensor):
-    assert _found(board, "energy sensor").level == "warn"
-    board(path, text)
+def test_without_an_energy_sensor_the_doctor_names_the_other_ways(board):
     finding = _found(board, "energy sensor")
-    assert finding.level == "ok"
-    assert finding.text.startswith(sensor)
+    assert finding.level == "warn"
+    assert finding.text == "none: joules can only be modelled (--energy model:PROFILE)"
+    assert "command:" in finding.remedy
+
+
+def test_an_energy_sensor_that_can_be_read(board):
+    board("sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0/rail_name_0", "POM_5V_IN")
+    board("sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0/in_power0_input", "2400")
+    finding = _found(board, "energy sensor")
+    assert (finding.level, finding.text) == ("ok", "jetson-ina3221: the whole module")
+
+
+def test_an_energy_sensor_that_cannot_be_read_says_why_and_what_to_do(board):
+    for name, text in {"name": "package-0", "max_energy_range_uj": "262143328850"}.items():
+        board(f"sys/class/powercap/intel-rapl:0/{name}", text)
+    finding = _found(board, "energy sensor")
+    assert finding.level == "warn"
+    assert finding.text.endswith("intel-rapl:0/energy_uj: No such file or directory")
+    assert finding.remedy.startswith("only root may read it: run as root")
+    board("sys/class/powercap/intel-rapl:0/energy_uj", "5")
+    assert _found(board, "energy sensor").level == "ok"

@@ -29,6 +29,8 @@ def test_a_good_setup(tiny_bundle, tmp_path):
         ({"bundle": "NONE"}, "bundle", "no such bundle directory"),
         ({"bundle": "GOOD", "source": "npz:none.npz"}, "source", "No such file"),
         ({"bundle": "GOOD", "source": "webcam"}, "source", "source 'webcam'"),
+        ({"energy": "replay:none.jsonl"}, "energy meter", "none.jsonl: No such file"),
+        ({"energy": "wattmeter"}, "energy meter", "'wattmeter' is not known"),
         ({"provider": "tensorrt"}, "providers", "tensorrt is not among"),
         ({"events": "NONE/sub/e.jsonl"}, "event log", "No such file"),
     ],
@@ -43,6 +45,12 @@ def test_what_would_not_work_fails_with_a_remedy(tiny_bundle, tmp_path, settings
     assert found[name].level == "fail"
     assert says in found[name].text
     assert found[name].remedy
+
+
+def test_a_model_is_no_measurement():
+    found, _ = _examine(energy="model:pi4")
+    assert found["energy meter"].level == "ok"
+    assert found["energy meter"].text.endswith(": modelled, not measured")
 
 
 @pytest.mark.parametrize(

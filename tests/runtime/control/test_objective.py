@@ -66,7 +66,7 @@ def test_accuracy_charges_nothing(ladder):
         ("bytes:0MB", "is not known"),
         ("bytes:-1MB", "is not known"),
         ("bytes:5", "is not known"),
-        ("energy", "knows no joules"),
+        ("energy", "joules of some points are unknown; name this device's profile"),
     ],
 )
 def test_unknown_objectives_are_refused(ladder, name, message):
@@ -90,6 +90,22 @@ def test_energy_gives_more_correct_answers_per_joule_than_any_other_way(loop, wo
     assert frugal > 2 * per_joule("expected-utility")
     for point in ("0,4", "0,8", "1,16", "3,32"):
         assert frugal >= 0.97 * per_joule(f"fixed:{point}")
+
+
+def test_what_is_drawn_at_rest_makes_accuracy_worth_its_joules(loop, metered):
+    """At rest the device draws more than any head takes: then only correct answers count."""
+
+    def chosen(idle_w):
+        device = loop.make_device(metered, idle_w=idle_w, interval_s=0.05)
+        policy = make_policy("expected-utility", metered, objective="energy")
+        for number in range(400):
+            decision = policy.decide(LINK, device, budget_s=0.15, now_s=number * 0.05)
+        return metered.record(decision.point).utility
+
+    accurate = make_policy("expected-utility", metered).decide(
+        LINK, loop.make_device(metered), budget_s=0.15, now_s=0.0
+    )
+    assert chosen(0.0) < chosen(1000.0) == metered.record(accurate.point).utility
 
 
 def test_joules_of_the_radio_make_large_payloads_dear(loop, metered):
