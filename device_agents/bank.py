@@ -56,7 +56,7 @@ class WidthBank:
         manifest = bundle.manifest
         self._image_hwc = (manifest.input.height, manifest.input.width, manifest.input.channels)
         self._latent_chw = (manifest.latent.channels, manifest.latent.height, manifest.latent.width)
-        providers = _providers(provider)
+        providers = providers_of(provider)
         labels = len(manifest.labels)
         heads = [head_name(width) for width in manifest.widths]
         self._heads = [
@@ -210,7 +210,12 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def _providers(choice: ProviderChoice) -> list[str]:
+def providers_of(choice: ProviderChoice) -> list[str]:
+    """Return the execution providers to try, in their order.
+
+    Raises:
+        InputError: If this ONNX Runtime lacks the one that is asked for.
+    """
     available = ort.get_available_providers()
     if choice == "auto":
         return [_PROVIDERS[name] for name in _AUTOMATIC if _PROVIDERS[name] in available] + [_CPU]

@@ -14,9 +14,9 @@ from isthmus.partitioner.costs.lookup import node_costs
 from isthmus.partitioner.costs.nodes import measure_costs
 from isthmus.partitioner.facts import DeviceProfile, MachineFacts
 from isthmus.partitioner.network.model import Network
-from isthmus.partitioner.running.execution import host_name
 from isthmus.partitioner.running.runner import Runner
 from isthmus.runtime.machines import MachineProfile, NetworkCosts, Power, load_machine
+from isthmus.runtime.machines.processor import processor_name
 
 # The name that stands for the machine that makes the plan.
 THIS = "this"
@@ -113,7 +113,7 @@ class SideMaker:
             here=True,
             source="scaled" if scaled else "measured",
             origin=f"measured here and divided by {machine.speed:g}" if scaled else "measured here",
-            processor=host_name(),
+            processor=processor_name(),
             backend=costs.backend,
             threads=machine.threads,
             speed=machine.speed,

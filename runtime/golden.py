@@ -89,6 +89,17 @@ def write_golden(
         np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
 
 
+def golden_images(bundle: Bundle) -> NDArray[np.uint8]:
+    """Return the images of `bundle`'s golden vectors, uint8 [n, height, width, channels].
+
+    Raises:
+        BundleError: If they cannot be read.
+    """
+    file = bundle.root / GOLDEN
+    images: NDArray[np.uint8] = _array(_read(bundle.read(GOLDEN), file), "images_nhwc", file)
+    return images
+
+
 def verify(bundle: Bundle) -> GoldenReport:
     """Reproduce the golden vectors of `bundle` on this machine.
 

@@ -17,10 +17,11 @@ from isthmus.partitioner.costs.nodes import measure_costs
 from isthmus.partitioner.costs.speeds import fit_speeds
 from isthmus.partitioner.network.model import Network
 from isthmus.partitioner.network.work import node_work
-from isthmus.partitioner.running.execution import host_name, random_feed
+from isthmus.partitioner.running.execution import random_feed
 from isthmus.partitioner.running.providers import CPU, backend_of, choose_provider
 from isthmus.runtime.errors import ArtifactError
 from isthmus.runtime.machines import MachineProfile, NetworkCosts
+from isthmus.runtime.machines.processor import processor_name
 
 
 def node_costs(network: Network, profile: MachineProfile) -> NetworkCosts:
@@ -77,13 +78,13 @@ def describe_machine(*, name: str | None, threads: int, provider: str) -> Machin
     """
     providers = choose_provider(provider)
     return MachineProfile(
-        name=name or host_name(),
+        name=name or processor_name(),
         origin=(
             "Measured by 'isthmus partition profile': the whole network and real halves end to end, kernels "
             "by ONNX Runtime's profiler; speeds are fitted to the nodes."
         ),
         source="measured",
-        processor=host_name(),
+        processor=processor_name(),
         provider=providers[0],
         backend=backend_of(providers),
         threads=threads,

@@ -16,10 +16,11 @@ from isthmus.partitioner.costs.kernels import FUSED, UNFUSED, Kernel, share_kern
 from isthmus.partitioner.facts import CostTable
 from isthmus.partitioner.network.model import Network
 from isthmus.partitioner.network.work import NodeWork, node_work
-from isthmus.partitioner.running.execution import Feed, host_name, random_feed, time_side_by_side
+from isthmus.partitioner.running.execution import Feed, random_feed, time_side_by_side
 from isthmus.partitioner.running.providers import CPU, TENSORRT, backend_of
 from isthmus.partitioner.running.runner import Runner
 from isthmus.runtime.machines import Anchor, OperatorWork
+from isthmus.runtime.machines.processor import processor_name
 
 ANCHORS = 8
 
@@ -74,7 +75,7 @@ def measure_costs(
     # A moment of calm or of noise is not the machine: the whole was timed again beside every pair of halves.
     whole_s = float(np.median([timing.median_s, *(spot.whole_s for spot in found)])) if total else 0.0
     return CostTable(
-        host=host_name(),
+        host=processor_name(),
         backend=backend_of(providers),
         clock=runner.clock.name,
         threads=threads,

@@ -6,8 +6,6 @@ their interquartile range. Knows nothing of cuts.
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -190,19 +188,6 @@ def summarise(samples: Sequence[float]) -> Timing:
     """Return median and interquartile range of `samples` (seconds)."""
     low, middle, high = np.percentile(samples, [25, 50, 75])
     return Timing(median_s=float(middle), spread_s=float(high - low), rounds=len(samples))
-
-
-def host_name() -> str:
-    """Return what this machine's processor is, and how many of them it may use."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model"):
-                model = value.strip()
-                break
-    return f"{model}, {os.cpu_count()} cores, {platform.machine()}"
 
 
 def _duration(call: Callable[[], object], repeats: int, clock: Clock) -> float:

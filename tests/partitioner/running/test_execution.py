@@ -9,7 +9,6 @@ from isthmus.partitioner.facts import TensorFact
 from isthmus.partitioner.running.execution import (
     Clock,
     clock_for,
-    host_name,
     open_session,
     random_feed,
     run,
@@ -74,7 +73,3 @@ def test_what_onnx_runtime_refuses_is_one_line(residual_file: Path) -> None:
     model.ir_version = 99
     with pytest.raises(InputError, match=r"^m\.onnx: ONNX Runtime cannot load it: .*$"):
         open_session(model, "m.onnx", session_options(1))
-
-
-def test_host_is_named() -> None:
-    assert "cores" in host_name()
