@@ -12,9 +12,8 @@ from typing import Any
 import isthmus
 from isthmus.cli._common import console
 from isthmus.cli._simulate_worlds import Subject
-from isthmus.runtime.control import make_policy
 from isthmus.runtime.errors import InputError
-from isthmus.runtime.simulation import DeviceWorld, Outcome, Row, run_logged
+from isthmus.runtime.simulation import DeviceWorld, Outcome, Row, run_logged, sweep_policy
 
 
 def write_device(
@@ -24,6 +23,8 @@ def write_device(
     policies: Sequence[str],
     outcomes: Sequence[Outcome],
     table: Sequence[Row],
+    *,
+    objective: str = "accuracy",
 ) -> list[Path]:
     """Write runs.csv, rows.json, regret.svg and one event log per cell's first seed; return the files.
 
@@ -50,7 +51,7 @@ def write_device(
             make_folder(where)
             run_logged(
                 world,
-                make_policy(policy, world.points),
+                sweep_policy(policy, world, objective),
                 where / "events.jsonl",
                 bundle=subject.name,
                 bundle_digest=bundle.digest if bundle else "",

@@ -1,4 +1,4 @@
-"""Compute times of a bundle's networks on a machine that is not at hand, from its profile."""
+"""Compute times and joules of a bundle's networks on a machine that is not at hand, from its profile."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from typing import Any
 
 from isthmus.cli._simulate_worlds import Subject
 from isthmus.runtime.bundle import EXIT, LOCAL, Bundle, head_name
+from isthmus.runtime.control import with_joules
 from isthmus.runtime.errors import InputError
 from isthmus.runtime.machines import MachineProfile, load_machine
-from isthmus.runtime.simulation import Constant
+from isthmus.runtime.simulation import Constant, DeviceEnergy
 
 
-def machine_times(subject: Subject, machine: str) -> dict[str, Any]:
-    """Return `head_s`, `exit_s`, `local_s` and `encode_s` of the subject's bundle on `machine`.
+def machine_facts(subject: Subject, machine: str) -> dict[str, Any]:
+    """Return what a `DeviceWorld` needs of `machine`: times of networks, watts, joules of operating points.
 
     A network that the profile has measured takes that time; any other is estimated from the profile's speeds.
-    Encoding is taken to be slower by the same factor as the heads.
+    Encoding is taken to be slower by the same factor as the heads. Joules are modelled, but for heads whose
+    joules the profile has measured.
 
     Raises:
         InputError: If there is no bundle: a bare table does not say what its networks compute.
@@ -35,6 +37,17 @@ def machine_times(subject: Subject, machine: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "head_s": {index: Constant(seconds) for index, seconds in head_s.items()},
         "encode_s": Constant(0.0002 * slower),
+        "energy": DeviceEnergy.of(profile),
+        "points": with_joules(
+            subject.points,
+            profile,
+            head_s=head_s,
+            digests={
+                index: bundle.manifest.files[head_name(width)]
+                for index, width in enumerate(bundle.manifest.widths)
+            },
+            threads=profile.threads,
+        ),
     }
     if bundle.has(EXIT):
         found["exit_s"] = Constant(_seconds(bundle, EXIT, profile))

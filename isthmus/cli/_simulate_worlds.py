@@ -97,9 +97,9 @@ def worlds_of(subject: Subject, setting: Setting) -> list[DeviceWorld]:
     if setting.jitter_s > 0:
         facts["jitter_s"] = Lognormal(setting.jitter_s, _JITTER_SIGMA)
     if setting.machine is not None:
-        from isthmus.cli._simulate_machine import machine_times
+        from isthmus.cli._simulate_machine import machine_facts
 
-        facts |= machine_times(subject, setting.machine)
+        facts |= machine_facts(subject, setting.machine)
     given_fps, given_deadline_s = (times.fps, times.deadline_s) if times else (None, None)
     facts["fps"] = setting.fps or given_fps or _FPS
     facts["delay_s"] = setting.delay_s

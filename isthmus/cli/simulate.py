@@ -27,6 +27,9 @@ def device(
     policy: Annotated[
         list[str] | None, typer.Option(help="May be repeated [default: expected-utility].")
     ] = None,
+    objective: Annotated[
+        str, typer.Option(help="accuracy, energy or bytes:PER_HOUR; of expected-utility, not of others.")
+    ] = "accuracy",
     deadline: Annotated[list[str] | None, typer.Option(help="May be repeated [default: 150ms].")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames captured per second [default: 30].")] = None,
     duration: Annotated[str, typer.Option(help="Seconds of every run.")] = "60s",
@@ -35,7 +38,7 @@ def device(
     seeds: Annotated[int, typer.Option(min=1, help="Runs, each beginning elsewhere in the trace.")] = 3,
     machine: Annotated[
         str | None,
-        typer.Option("--device", help="Compute times of this machine: a profile, or a reference's name."),
+        typer.Option("--device", help="Times and joules on this machine: pi4, another reference, or a file."),
     ] = None,
     from_events: Annotated[
         list[Path] | None,
@@ -75,32 +78,36 @@ def device(
     worlds = [one for world in base for one in seeded(world, seeds)]
     with progress(f"{len(worlds) * len(policies)} runs") as show:
         outcomes = sweep(
-            worlds, policies, jobs=jobs or usable_cores(), progress=lambda share: show(share=share)
+            worlds,
+            policies,
+            objective=objective,
+            jobs=jobs or usable_cores(),
+            progress=lambda share: show(share=share),
         )
     table = rows(outcomes)
     written: list[Path] = []
     if out_dir is not None:
         from isthmus.cli._simulate_files import write_device
 
-        written = write_device(out_dir, subject, base, policies, outcomes, table)
+        written = write_device(out_dir, subject, base, policies, outcomes, table, objective=objective)
     if as_json:
         from dataclasses import asdict
 
         print_json({"rows": [asdict(row) for row in table], "files": [str(file) for file in written]})
         return
-    _print(table, base)
+    _print(table, base, objective)
     for file in written:
         out.print(str(file), markup=False, soft_wrap=True)
 
 
-def _print(table: list[Row], worlds: list[DeviceWorld]) -> None:
+def _print(table: list[Row], worlds: list[DeviceWorld], objective: str) -> None:
     from rich.table import Table
 
     from isthmus.runtime.units import format_bytes, format_duration
 
-    head = Table(
-        "trace", "policy", "deadline", "utility", "regret", "hits", "server", "sent", box=None, pad_edge=False
-    )
+    energy = worlds[0].energy
+    names = ["trace", "policy", "deadline", "utility", "regret", "hits", "server", "sent"]
+    head = Table(*names, *(["J"] if energy else []), box=None, pad_edge=False)
     for column in head.columns[2:]:
         column.justify = "right"
     head.columns[0].overflow = "fold"
@@ -116,14 +123,23 @@ def _print(table: list[Row], worlds: list[DeviceWorld]) -> None:
             f"{row.hit_share.mean:.1%}",
             f"{row.remote_share.mean:.1%}",
             format_bytes(row.payload_bytes.mean),
+            *(["" if row.energy_j is None else f"{row.energy_j.mean:.3g}"] if energy else []),
         )
     out.print(head)
     frames = sum(world.frames for world in worlds) * table[0].seeds
-    out.print(
+    notes = [
         f"simulated: {frames} frames a policy; hits: answered in time by server or device; sent: payload "
-        "bytes per captured frame",
-        soft_wrap=True,
-    )
+        "bytes per captured frame"
+    ]
+    if energy is not None:
+        radio = "with its radio" if energy.radio else "without its radio, which the profile does not know"
+        notes.append(
+            f"J: joules per captured frame, modelled ({energy.source}): resting and computing, {radio}"
+        )
+    if objective != "accuracy":
+        notes.append(f"objective {objective}: utility is given up for it, so regret is no fault here")
+    for note in notes:
+        out.print(note, soft_wrap=True)
 
 
 def _share(value: Any) -> str:

@@ -3,14 +3,25 @@
 from isthmus.runtime.simulation.account import DeviceRun, EventSink
 from isthmus.runtime.simulation.device import run_device
 from isthmus.runtime.simulation.distribution import Constant, Distribution, Empirical, Lognormal
+from isthmus.runtime.simulation.energy import DeviceEnergy
 from isthmus.runtime.simulation.foresight import foresee
 from isthmus.runtime.simulation.log import run_logged
 from isthmus.runtime.simulation.measured import MeasuredTimes, measured_times
-from isthmus.runtime.simulation.sweep import Interval95, Outcome, Row, interval95, rows, seeded, sweep
+from isthmus.runtime.simulation.sweep import (
+    Interval95,
+    Outcome,
+    Row,
+    interval95,
+    rows,
+    seeded,
+    sweep,
+    sweep_policy,
+)
 from isthmus.runtime.simulation.world import DeviceWorld, FrameLuck, payload_bytes
 
 __all__ = [
     "Constant",
+    "DeviceEnergy",
     "DeviceRun",
     "DeviceWorld",
     "Distribution",
@@ -31,4 +42,5 @@ __all__ = [
     "run_logged",
     "seeded",
     "sweep",
+    "sweep_policy",
 ]

@@ -28,7 +28,8 @@ class DeviceRun:
         remote_share: Share of frames answered in time by the server.
         payload_bytes: Payloads of all frames that were sent.
         wire_bytes: The same with overhead.
-        energy_j: Joules by the table's `energy_j`; None unless it knows them for all that was computed.
+        energy_j: Joules of the device from the start to the end, where the world knows its watts. Else those
+            beyond rest by the table's `energy_j`, and None unless it knows them for all that was computed.
         reconnects: How often the connection was made again.
         ways: Per frame that was sent, seconds from capture until it left and from there until the server had
             it; infinity for one that never arrived.
@@ -82,8 +83,15 @@ class Account:
         if self._sink is not None:
             self._sink(event)
 
-    def run(self, *, wire_bytes: int, reconnects: int, ways: list[tuple[float, float]]) -> DeviceRun:
-        """Return the run as counted so far, with what the uplink knows of it."""
+    def run(
+        self,
+        *,
+        wire_bytes: int,
+        reconnects: int,
+        ways: list[tuple[float, float]],
+        device_j: float | None = None,
+    ) -> DeviceRun:
+        """Return the run as counted so far, with what the uplink knows of it and what the device drew."""
         summary = self._tally.summary()
         total = max(1, summary.captured)
         return DeviceRun(
@@ -94,7 +102,7 @@ class Account:
             remote_share=summary.outcomes["remote"] / total,
             payload_bytes=self._payload_bytes,
             wire_bytes=wire_bytes,
-            energy_j=self._energy_j,
+            energy_j=self._energy_j if device_j is None else device_j,
             reconnects=reconnects,
             ways=ways,
         )

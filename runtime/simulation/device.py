@@ -17,6 +17,7 @@ from isthmus.runtime.session import Session
 from isthmus.runtime.simulation.account import Account, DeviceRun, EventSink
 from isthmus.runtime.simulation.clock import VirtualClock
 from isthmus.runtime.simulation.compute import SimDevice
+from isthmus.runtime.simulation.energy import EnergyAccount
 from isthmus.runtime.simulation.guard import SimGuard, Standby
 from isthmus.runtime.simulation.uplink import SimUplink
 from isthmus.runtime.simulation.world import DeviceWorld, payload_bytes
@@ -75,6 +76,8 @@ class _Agent:
             owner=self,
             rng=random.Random(f"link {world.seed}"),
         )
+        energy = world.energy
+        self._energy = None if energy is None else EnergyAccount(energy, world.start_s)
         self._records = {record.point: record for record in world.points.records}
         self._luck = world.luck()
         self._points: dict[int, OperatingPoint] = {}
@@ -100,7 +103,12 @@ class _Agent:
                 EndEvent(at_s=clock.now_s, captured=captured, outcomes=outcomes, reconnects=reconnects)
             )
         uplink = self._uplink
-        return account.run(wire_bytes=uplink.wire_bytes, reconnects=uplink.reconnects, ways=uplink.ways)
+        return account.run(
+            wire_bytes=uplink.wire_bytes,
+            reconnects=uplink.reconnects,
+            ways=uplink.ways,
+            device_j=self._energy_j(),
+        )
 
     # A frame's way through the device.
 
@@ -195,13 +203,25 @@ class _Agent:
                     rate_bytes_per_s=link.rate_bytes_per_s,
                     rtt_s=link.rtt_s,
                     backlog_bytes=link.backlog_bytes,
+                    energy_j=self._energy_j(),
+                    energy_source=None if self._world.energy is None else self._world.energy.source,
                 )
             )
+
+    def _energy_j(self) -> float | None:
+        if self._energy is None:
+            return None
+        return self._energy.energy_j(self._clock.now_s, computed_s=self._device.computed_s)
 
     def _wake(self) -> float:
         return self._world.wake_s.draw(self._rng)
 
     # Ends.
+
+    def crossed(self, begin_s: float, end_s: float, *, sent_bytes: int = 0, received_bytes: int = 0) -> None:
+        """See `uplink.Owner`."""
+        if self._energy is not None:
+            self._energy.crossed(begin_s, end_s, sent_bytes=sent_bytes, received_bytes=received_bytes)
 
     def recall(self, frame: int, reason: str) -> None:
         """See `uplink.Owner`."""

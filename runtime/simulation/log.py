@@ -50,6 +50,8 @@ def run_logged(
             labels=LABELS,
             teacher_utility=world.points.teacher_utility,
             isthmus_version=version,
+            idle_w=None if world.energy is None else world.energy.idle_w,
+            radio=None if world.energy is None else world.energy.radio,
         )
     )
     _write_shape(log, world)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from statistics import fmean, stdev
 
-from isthmus.runtime.control import make_policy
+from isthmus.runtime.control import DEFAULT_POLICY, Policy, make_policy
 from isthmus.runtime.simulation.device import run_device
 from isthmus.runtime.simulation.foresight import foresee
 from isthmus.runtime.simulation.world import DeviceWorld
@@ -56,7 +56,7 @@ class Outcome:
         oracle_utility: The clairvoyant's, per frame.
         payload_bytes: Per captured frame.
         latency_p50_s, latency_p99_s: Over answered frames; None without any.
-        energy_j: Per captured frame, if known.
+        energy_j: Per captured frame, as in `DeviceRun`, if known.
     """
 
     trace: str
@@ -80,7 +80,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One policy on one trace with one deadline, over all seeds."""
+    """One policy on one trace with one deadline, over all seeds; means per captured frame."""
 
     trace: str
     policy: str
@@ -91,12 +91,14 @@ class Row:
     hit_share: Interval95
     remote_share: Interval95
     payload_bytes: Interval95
+    energy_j: Interval95 | None
 
 
 def sweep(
     worlds: Sequence[DeviceWorld],
     policies: Sequence[str],
     *,
+    objective: str = "accuracy",
     jobs: int = 1,
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[Outcome]:
@@ -105,6 +107,7 @@ def sweep(
     Args:
         worlds: As `seeded` makes them.
         policies: Names, as `make_policy` takes them.
+        objective: What the policies that know objectives are after, as `make_policy` takes it.
         jobs: Processes; the outcome does not depend on it.
         progress: Called with the share (0..1) of the worlds that is done.
 
@@ -113,12 +116,21 @@ def sweep(
     """
     for world in worlds[:1]:
         for policy in policies:
-            make_policy(policy, world.points)
+            sweep_policy(policy, world, objective)
     if jobs == 1 or len(worlds) == 1:
-        return _gathered((_run_world(world, policies) for world in worlds), len(worlds), progress)
+        return _gathered((_run_world(world, policies, objective) for world in worlds), len(worlds), progress)
     with ProcessPoolExecutor(min(jobs, len(worlds)), mp_context=get_context("spawn")) as pool:
-        found = pool.map(_run_world, worlds, [policies] * len(worlds))
+        found = pool.map(_run_world, worlds, [policies] * len(worlds), [objective] * len(worlds))
         return _gathered(found, len(worlds), progress)
+
+
+def sweep_policy(name: str, world: DeviceWorld, objective: str) -> Policy:
+    """Return the policy `name` for `world`; only the default one knows objectives, others are to compare.
+
+    Raises:
+        InputError: If the policy or the objective is not known, or the table lacks what they need.
+    """
+    return make_policy(name, world.points, objective=objective if name == DEFAULT_POLICY else "accuracy")
 
 
 def _gathered(found: Iterable[list[Outcome]], count: int, progress: Callable[[float], None]) -> list[Outcome]:
@@ -151,6 +163,7 @@ def rows(outcomes: Iterable[Outcome]) -> list[Row]:
             hit_share=interval95([outcome.hit_share for outcome in cell]),
             remote_share=interval95([outcome.remote_share for outcome in cell]),
             payload_bytes=interval95([outcome.payload_bytes for outcome in cell]),
+            energy_j=_known([outcome.energy_j for outcome in cell]),
         )
         for (trace, policy, deadline_s), cell in cells.items()
     ]
@@ -165,11 +178,16 @@ def interval95(values: Sequence[float]) -> Interval95:
     return Interval95(mean=fmean(values), half_width=t * stdev(values) / math.sqrt(len(values)))
 
 
-def _run_world(world: DeviceWorld, policies: Sequence[str]) -> list[Outcome]:
+def _known(values: Sequence[float | None]) -> Interval95 | None:
+    known = [value for value in values if value is not None]
+    return interval95(known) if len(known) == len(values) else None
+
+
+def _run_world(world: DeviceWorld, policies: Sequence[str], objective: str) -> list[Outcome]:
     best = foresee(world).utility / world.frames
     outcomes = []
     for policy in policies:
-        run = run_device(world, make_policy(policy, world.points))
+        run = run_device(world, sweep_policy(policy, world, objective))
         outcomes.append(
             Outcome(
                 trace=world.trace.name,

@@ -45,6 +45,10 @@ class Owner(Protocol):
         """Take the server's answer to `frame`, which came just now."""
         ...
 
+    def crossed(self, begin_s: float, end_s: float, *, sent_bytes: int = 0, received_bytes: int = 0) -> None:
+        """Note what the radio carries from `begin_s` until `end_s`."""
+        ...
+
 
 @dataclass(slots=True)
 class _Outgoing:
@@ -186,6 +190,7 @@ class SimUplink:
         nbytes = outgoing.nbytes + world.overhead_bytes
         self.wire_bytes += nbytes
         arrival_s = self._link.send(nbytes, now_s)
+        self._owner.crossed(now_s, arrival_s - world.delay_s, sent_bytes=nbytes)
         # One connection keeps its order, whatever the jitter.
         self._arrived_s = max(self._arrived_s, arrival_s + world.jitter_s.draw(rng))
         budget_s = outgoing.deadline_s - now_s
@@ -222,6 +227,7 @@ class SimUplink:
             return
         now_s = self._clock.now_s
         self._heard_s, self._pinging = now_s, False
+        self._owner.crossed(now_s, now_s, received_bytes=self._world.overhead_bytes)
         self._unanswered.pop(frame, None)
         self._sent_s.pop(frame, None)
         # A refusal tells no times.

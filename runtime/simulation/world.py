@@ -12,6 +12,7 @@ from isthmus.runtime.control import DEFAULT_OVERHEAD_BYTES
 from isthmus.runtime.errors import InputError
 from isthmus.runtime.links import RateTrace
 from isthmus.runtime.simulation.distribution import Constant, Distribution
+from isthmus.runtime.simulation.energy import DeviceEnergy
 
 Interval = tuple[float, float]
 
@@ -68,6 +69,7 @@ class DeviceWorld:
         server_clock: The server tells when it received a frame.
         outages: (from, until) in which the server cannot be reached at all; its connections are lost.
         busy: (from, until) in which the server refuses frames as busy.
+        energy: What the device draws; None: not known.
         transport_bytes: Bytes that the connection takes before the link has carried them; what is beyond
             waits on the device, where it can still be recalled.
 
@@ -98,6 +100,7 @@ class DeviceWorld:
     server_clock: bool = True
     outages: tuple[Interval, ...] = ()
     busy: tuple[Interval, ...] = ()
+    energy: DeviceEnergy | None = None
     transport_bytes: int = _TRANSPORT_BYTES
 
     def __post_init__(self) -> None:
