@@ -16,8 +16,8 @@ Every method answers for the same images, so differences are paired: intervals a
 draws of images, the same draws for all. `bytes` are whole payloads or files. A front keeps what no other
 setting of its method beats in both bytes and accuracy. "Bytes at 1 point" are those of the smallest setting,
 as measured, within 1.0 point of the uncut network; Bjøntegaard's rate difference is taken from 10 points to
-1 point below it, as far as both curves reach (the stretch is stated). `quick` takes 100 images and each third
-quality.
+1 point below it, as far as both curves reach (the stretch is stated), and over all that both reach. `quick`
+takes 100 images and each third quality.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ _METHODS = {
 }
 _LOSS = 0.01
 _STRETCH = (0.10, 0.01)
+# Every accuracy that both curves reach.
+_ALL = (1.0, -1.0)
 _QUICK_IMAGES = 100
 
 
@@ -207,8 +209,10 @@ def _against(
         shown[name] = {
             "bytes_at_1_point": other if other is not None else "not reached",
             "ours_over_theirs": round(own / other, 3) if own and other else "not comparable",
-            "bjontegaard_rate_percent": _bjontegaard(images, ours, settings, teacher),
-            "stretch_percent": _stretch(images, ours, settings, teacher),
+            "bjontegaard_rate_percent": _bjontegaard(images, ours, settings, teacher, _STRETCH),
+            "stretch_percent": _stretch(images, ours, settings, teacher, _STRETCH),
+            "bjontegaard_over_all_percent": _bjontegaard(images, ours, settings, teacher, _ALL),
+            "all_percent": _stretch(images, ours, settings, teacher, _ALL),
         }
     return shown
 
@@ -220,13 +224,25 @@ def _least(images: Images, settings: Sequence[Setting], wanted: float) -> float 
     return None if found is None else round(found, 1)
 
 
-def _bjontegaard(images: Images, ours: Sequence[Setting], theirs: Sequence[Setting], teacher: Setting) -> Any:
-    found = images.bjontegaard(ours, theirs, teacher, below=_STRETCH)
+def _bjontegaard(
+    images: Images,
+    ours: Sequence[Setting],
+    theirs: Sequence[Setting],
+    teacher: Setting,
+    below: tuple[float, float],
+) -> Any:
+    found = images.bjontegaard(ours, theirs, teacher, below=below)
     return "no stretch in common" if found is None else found.as_figures(100, 1)
 
 
-def _stretch(images: Images, ours: Sequence[Setting], theirs: Sequence[Setting], teacher: Setting) -> str:
+def _stretch(
+    images: Images,
+    ours: Sequence[Setting],
+    theirs: Sequence[Setting],
+    teacher: Setting,
+    below: tuple[float, float],
+) -> str:
     base = float(images.scores(teacher)[0])
     scores = [np.array([images.scores(one)[0] for one in settings]) for settings in (ours, theirs)]
-    found = shared_stretch(scores, base - _STRETCH[0], base - _STRETCH[1])
+    found = shared_stretch(scores, base - below[0], base - below[1])
     return "none" if found is None else f"{100 * found[0]:.1f} to {100 * found[1]:.1f}"

@@ -52,21 +52,28 @@ def _compared(measure: str, shown: Mapping[str, Any]) -> list[str]:
     lines = [
         f"By {measure}: ours needs {_bytes(ours)} for 1.0 point below the uncut network.",
         "",
-        "| against | their bytes there | ours / theirs | Bjøntegaard rate % (95 %) | over |",
-        "|---|---|---|---|---|",
+        "| against | their bytes there | ours / theirs | Bjøntegaard rate % | over | over all | that is |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, row in shown.items():
         if not isinstance(row, Mapping):
             continue
-        rate = row["bjontegaard_rate_percent"]
-        text = (
-            rate
-            if isinstance(rate, str)
-            else f"{rate['value']:.1f} ({rate['low']:.1f} to {rate['high']:.1f})"
-        )
-        there = _bytes(row["bytes_at_1_point"])
-        lines.append(f"| {name} | {there} | {row['ours_over_theirs']} | {text} | {row['stretch_percent']} |")
+        cells = [
+            _bytes(row["bytes_at_1_point"]),
+            str(row["ours_over_theirs"]),
+            _rate(row["bjontegaard_rate_percent"]),
+            row["stretch_percent"],
+            _rate(row["bjontegaard_over_all_percent"]),
+            row["all_percent"],
+        ]
+        lines.append(f"| {' | '.join([name, *cells])} |")
     return [*lines, ""]
+
+
+def _rate(rate: Any) -> str:
+    if isinstance(rate, str):
+        return rate
+    return f"{rate['value']:.1f} ({rate['low']:.1f} to {rate['high']:.1f})"
 
 
 def _spans(_: str, shown: Mapping[str, Any]) -> list[str]:
