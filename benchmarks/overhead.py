@@ -10,7 +10,8 @@ take turns: within a round, at each size, each sends `trips` frames one after th
 `size` bytes there and ten float32 back, but for `tcp_echo`, which sends everything back:
 
 - `tcp`, `tcp_echo`: blocking sockets, no event loop. The floor.
-- `grpc`: a bidirectional stream of bytes between two bare grpc.aio programs.
+- `grpc`: a bidirectional stream of bytes between two bare grpc.aio programs, with the engine and the event
+  loops that our processes choose; `grpc_plain`: the same as gRPC and asyncio come, in processes of their own.
 - `ours`: an encoded payload (codec `raw`, whose decoding is a copy) in the short form, to `isthmus serve`'s
   own server with a null tail; `ours_latent`: the plain form any server takes; `ours_mtls`: `ours` inside
   mutual TLS.
@@ -25,7 +26,6 @@ some microseconds, so that its `total_s` is a little above `ours`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.util
 import json
@@ -42,6 +42,7 @@ from _peers.children import Child, Cores, on_cores, usable_cores
 from _peers.places import PROJECT, missing
 from _peers.stages import TracedStream, stage_table
 
+from isthmus.device_agents.clock import run_exactly
 from isthmus.runtime.errors import InputError
 from isthmus.runtime.server.authority import issue_device, issue_server, make_authority
 from isthmus.runtime.wire.tls import ClientSecurity
@@ -79,7 +80,7 @@ def run(*, quick: bool = False, rounds: int = 20, trips: int = 100, pin: str = "
         traced = servers.ours_null(bundles, "--trace", trace, cores=there)
         stack.callback(traced.end)
         with on_cores(here):
-            taken, client, cpu_s = asyncio.run(_measure(started, traced, folder, sizes, rounds, trips))
+            taken, client, cpu_s = run_exactly(_measure(started, traced, folder, sizes, rounds, trips))
         traced.end()
         server = json.loads(trace.read_text())
     figures = {
@@ -136,6 +137,7 @@ def _start(
     started = {
         "tcp": servers.floor("tcp", cores=cores),
         "grpc": servers.floor("grpc", cores=cores),
+        "grpc_plain": servers.floor("grpc-plain", cores=cores),
         "ours": servers.ours_null(bundles, cores=cores),
         "ours_mtls": servers.ours_null(bundles, "--tls", tls, cores=cores),
     }
@@ -161,6 +163,7 @@ def _open(started: Mapping[str, Child], folder: Path, size: int) -> dict[str, tr
         "tcp": trips_by.Tcp(started["tcp"].port, bytes_there, trips_by.ANSWER_BYTES),
         "tcp_echo": trips_by.Tcp(started["tcp"].port, bytes_there, bytes_there),
         "grpc": trips_by.BareGrpc(started["grpc"].address, bytes_there),
+        "grpc_plain": trips_by.PlainGrpc(started["grpc_plain"].address, bytes_there),
         "ours": trips_by.Stream(ClientSecurity().channel(ours), lean, lean=True),
         "ours_latent": trips_by.Stream(
             ClientSecurity().channel(ours), trips_by.latent_frames(size, f"null-{size}")
@@ -202,7 +205,7 @@ async def _measure(
             for name, road in roads[size].items():
                 server = started[_SERVER_OF.get(name, name)]
                 before_s = server.cpu_s()
-                taken[name, size] += [await road.once() for _ in range(trips)]
+                taken[name, size] += await road.several(trips)
                 cpu_s[name, size] += (server.cpu_s() - before_s) / (trips * rounds)
             for _ in range(trips):
                 await streams[size].once()
@@ -232,6 +235,7 @@ def _ratios(figures: Mapping[str, Any]) -> dict[str, Any]:
             "over_tcp": {road: trip / trips["tcp"] for road, trip in trips.items() if road != "tcp"},
             "ours_over_tcp_echo": trips["ours"] / trips["tcp_echo"],
             "ours_over_grpc": trips["ours"] / trips["grpc"],
+            "ours_over_grpc_plain": trips["ours"] / trips["grpc_plain"],
             "peer_over_ours": {peer: trips[peer] / trips["ours"] for peer in PEERS if peer in trips},
         }
     worst = max(ratio["over_tcp"]["ours"] for ratio in ratios.values())

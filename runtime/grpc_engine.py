@@ -1,10 +1,10 @@
 """Which of gRPC's two engines waits for sockets in this process.
 
-gRPC's core has a newer engine, with threads of its own that hand every event on to the thread that asked, and
-the older one, whose waiting thread reads the socket itself. For one frame after the other that is two ways
-between threads less on each end: two thirds of the newer one's round trip on loopback, half of it together with
-uvloop (`isthmus bench overhead`). It is a switch that gRPC calls experimental: only versions that are known to
-have it are told, and whatever the user has set stands.
+gRPC's core has a newer engine, with threads of its own that hand every event on to the thread that asked,
+and the older one, whose waiting thread reads the socket itself. That spares a way between threads per message
+on each end: a third of the round trip on loopback, and nearly half together with uvloop (`isthmus bench
+overhead`). gRPC calls the switch experimental: only releases that are known to have it are told, and whatever
+the user has set stands.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import psutil
 
 from _peers.places import PROJECT
 from isthmus.runtime.errors import BackendError
+from isthmus.runtime.grpc_engine import EXPERIMENTS
 
 _PATIENCE_S = 60.0
 _END_S = 10.0
@@ -67,6 +68,7 @@ class Child:
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
         cores: Cores | None = None,
+        tuned: bool = False,
     ) -> None:
         """Start `command`; with `port` None it says `{"port": …}` on its first line.
 
@@ -77,6 +79,7 @@ class Child:
             environment: Variables besides those of this process.
             folder: Its working directory.
             cores: Where it may run.
+            tuned: It uses gRPC as our processes do; else as gRPC is by itself.
 
         Raises:
             BackendError: If it ends before it says its port.
@@ -85,10 +88,11 @@ class Child:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         path = os.pathsep.join([str(PROJECT), str(Path(__file__).parents[1])])
         variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, **(environment or {})}
+        inherited = {name: value for name, value in os.environ.items() if name != EXPERIMENTS or tuned}
         with on_cores(cores):
             self._process = subprocess.Popen(
                 [str(part) for part in command],
-                env={**os.environ, **variables},
+                env={**inherited, **variables},
                 cwd=folder,
                 stdout=subprocess.PIPE if port is None else self._log,
                 stderr=self._log,

@@ -1,7 +1,8 @@
 """The floors, as a process: `echo_server.py tcp` over blocking sockets, `echo_server.py grpc` over grpc.aio.
 
-Both read a message and answer with as many bytes as its first four say (little-endian). Over TCP a message
-has eight bytes before it: its length and that of the answer.
+`grpc` runs on the event loop that our server runs on, `grpc-plain` on asyncio's own. All read a message and
+answer with as many bytes as its first four say (little-endian). Over TCP a message has eight bytes before it:
+its length and that of the answer.
 """
 
 from __future__ import annotations
@@ -75,5 +76,9 @@ async def serve_grpc() -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "tcp":
         serve_tcp()
+    elif sys.argv[1] == "grpc":
+        from isthmus.runtime.server.event_loop import run_server
+
+        run_server(serve_grpc())
     else:
         asyncio.run(serve_grpc())

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from isthmus.runtime.bundle import TABLES, Bundle, LatentSpec
 from isthmus.runtime.codecs import FrequencyTables
 from isthmus.runtime.server import ReadyReport, ServerConfig, TailServer, run_until
+from isthmus.runtime.server.event_loop import run_server
 from isthmus.runtime.server.model import ServedModel
 from isthmus.runtime.server.records import FrameRecord, Recorder
 from isthmus.runtime.server.workers import Workers
@@ -148,7 +149,7 @@ def main() -> None:
     if given.trace is not None:
         tracing = Tracing()
         tracing.install()
-    asyncio.run(_serve(ServerConfig(bundles=tuple(given.bundles), port=0, **security), tracing))
+    run_server(_serve(ServerConfig(bundles=tuple(given.bundles), port=0, **security), tracing))
     if tracing is not None:
         given.trace.write_text(json.dumps(tracing.marks))
 

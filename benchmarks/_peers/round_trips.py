@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,8 +17,10 @@ from numpy.typing import NDArray
 
 from _peers.echo_server import ANSWER, HEADER, METHOD, receive
 from _peers.null_server import CLASSES, SIDE
+from _peers.places import HERE, PROJECT
 from isthmus.runtime.codecs import encode_payload
 from isthmus.runtime.errors import GateError
+from isthmus.runtime.grpc_engine import EXPERIMENTS
 from isthmus.runtime.wire import (
     CHANNEL_OPTIONS,
     InferenceStub,
@@ -41,6 +47,10 @@ class Road(Protocol):
             GateError: If the answer is not the right one.
         """
         ...
+
+    async def several(self, count: int) -> list[int]:
+        """Return the nanoseconds of `count` trips, one after the other."""
+        return [await self.once() for _ in range(count)]
 
     async def close(self) -> None:
         """Hang up."""
@@ -75,7 +85,7 @@ def latent_frames(size: int, model: str, *, budget: bool = True) -> Request:
     )
 
 
-class Tcp:
+class Tcp(Road):
     """A blocking socket to the echo server: `size` bytes there, `answer_bytes` back."""
 
     def __init__(self, port: int, size: int, answer_bytes: int) -> None:
@@ -97,7 +107,7 @@ class Tcp:
         self._socket.close()
 
 
-class BareGrpc:
+class BareGrpc(Road):
     """A bidirectional stream of bytes to the gRPC echo server."""
 
     def __init__(self, address: str, size: int) -> None:
@@ -121,7 +131,42 @@ class BareGrpc:
         await self._channel.close()
 
 
-class Stream:
+class PlainGrpc(Road):
+    """`BareGrpc` from a process of its own, in which gRPC and asyncio are as they come."""
+
+    def __init__(self, address: str, size: int) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != EXPERIMENTS}
+        environment["PYTHONPATH"] = os.pathsep.join([str(PROJECT), str(HERE.parent)])
+        self._process = subprocess.Popen(
+            [sys.executable, HERE / "echo_client.py", address, str(size)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    async def once(self) -> int:
+        """See `Road.once`."""
+        return (await self.several(1))[0]
+
+    async def several(self, count: int) -> list[int]:
+        """See `Road.several`."""
+        assert self._process.stdin is not None, "it was started with a pipe"
+        assert self._process.stdout is not None, "it was started with a pipe"
+        self._process.stdin.write(f"{count}\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise GateError("the client of the gRPC echo ended")
+        taken: list[int] = json.loads(line)
+        return taken
+
+    async def close(self) -> None:
+        """See `Road.close`."""
+        self._process.communicate()
+
+
+class Stream(Road):
     """Open Inference Protocol over the bidirectional stream."""
 
     def __init__(self, channel: grpc.aio.Channel, request: Request, *, lean: bool = False) -> None:
@@ -152,7 +197,7 @@ class Stream:
         await self._channel.close()
 
 
-class Unary:
+class Unary(Road):
     """Open Inference Protocol, one call a frame."""
 
     def __init__(self, channel: grpc.aio.Channel, request: Request) -> None:

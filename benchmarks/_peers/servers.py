@@ -36,19 +36,19 @@ _MLSERVER_WINDOW_S = 0.001
 
 
 def floor(kind: str, *, cores: Cores | None = None) -> Child:
-    """Return an echo server, `kind` "tcp" or "grpc"."""
-    return Child(f"{kind} echo", python("echo_server", kind), cores=cores)
+    """Return an echo server, `kind` "tcp", "grpc" (its engine and loop as ours) or "grpc-plain"."""
+    return Child(f"{kind} echo", python("echo_server", kind), cores=cores, tuned=kind == "grpc")
 
 
 def ours_null(bundles: Sequence[Path], *arguments: object, cores: Cores | None = None) -> Child:
     """Return our server with null tails; `arguments` as `null_server.py` takes them."""
-    return Child("isthmus (null)", python("null_server", *bundles, *arguments), cores=cores)
+    return Child("isthmus (null)", python("null_server", *bundles, *arguments), cores=cores, tuned=True)
 
 
 def ours(bundle: Bundle, *flags: object, cores: Cores | None = None) -> Child:
     """Return `isthmus serve` with the real tail of `bundle`."""
     command = [sys.executable, "-m", "isthmus", "serve", bundle.root, "--port", 0, "--json", *flags]
-    return Child("isthmus", command, cores=cores)
+    return Child("isthmus", command, cores=cores, tuned=True)
 
 
 def triton_null(folder: Path, *, cores: Cores | None = None) -> Child:

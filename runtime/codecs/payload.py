@@ -164,6 +164,22 @@ def parse_payload(data: bytes, *, tables: FrequencyTables | None) -> Payload:
         PayloadError: If it is truncated, altered, of another version, made with other tables, or contradicts
             itself.
     """
+    codec, width_index, shape, table_id, body = _parts(data, tables)
+    return Payload(
+        codec=codec.name,
+        width_index=width_index,
+        channels=shape[0],
+        height=shape[1],
+        width=shape[2],
+        table_id=table_id,
+        body=body,
+    )
+
+
+def _parts(
+    data: bytes, tables: FrequencyTables | None
+) -> tuple[Codec, int, tuple[int, int, int], bytes, bytes]:
+    """Return codec, width index, shape, table id and body; see `parse_payload`."""
     codec, width_index, shape, at = _open(data)
     table_id = b""
     if codec.needs_tables:
@@ -189,15 +205,7 @@ def parse_payload(data: bytes, *, tables: FrequencyTables | None) -> Payload:
         )
     if 0 in shape:
         raise PayloadError(f"payload: latent {_show(shape)} is empty")
-    return Payload(
-        codec=codec.name,
-        width_index=width_index,
-        channels=shape[0],
-        height=shape[1],
-        width=shape[2],
-        table_id=table_id,
-        body=data[at:end],
-    )
+    return codec, width_index, shape, table_id, data[at:end]
 
 
 def decode_payload(
@@ -218,20 +226,19 @@ def decode_payload(
     Raises:
         PayloadError: If anything about it is not as it must be.
     """
-    payload = parse_payload(data, tables=tables)
-    shape = (payload.channels, payload.height, payload.width)
-    if expect is not None and (payload.channels > expect[0] or shape[1:] != expect[1:]):
+    codec, width_index, shape, _, body = _parts(data, tables)
+    if expect is not None and (shape[0] > expect[0] or shape[1:] != expect[1:]):
         raise PayloadError(f"payload: latent {_show(shape)} does not fit this model's {_show(expect)}")
-    if payload.latent_bytes > max_latent_bytes:
+    latent_bytes = shape[0] * shape[1] * shape[2]
+    if latent_bytes > max_latent_bytes:
         raise PayloadError(
-            f"payload: latent {_show(shape)} is {payload.latent_bytes} bytes, the cap is {max_latent_bytes}"
+            f"payload: latent {_show(shape)} is {latent_bytes} bytes, the cap is {max_latent_bytes}"
         )
-    if tables is not None and payload.width_index >= len(tables.channels):
+    if tables is not None and width_index >= len(tables.channels):
         raise PayloadError(
-            f"payload: width index {payload.width_index} is not in tables of {len(tables.channels)} widths"
+            f"payload: width index {width_index} is not in tables of {len(tables.channels)} widths"
         )
-    codec = CODECS[payload.codec]
-    return DecodedPayload(payload.width_index, codec.decode(payload.body, shape, tables, payload.width_index))
+    return DecodedPayload(width_index, codec.decode(body, shape, tables, width_index))
 
 
 def _open(data: bytes) -> tuple[Codec, int, tuple[int, int, int], int]:
@@ -255,9 +262,13 @@ def _open(data: bytes) -> tuple[Codec, int, tuple[int, int, int], int]:
         width_index, at = _read_number(data, at)
         if width_index < _LONG_WIDTH:
             raise PayloadError(f"payload: width index {width_index} is not in its shortest form")
-    channels, at = _read_number(data, at)
-    height, at = _read_number(data, at)
-    width, at = _read_number(data, at)
+    channels, height, width = data[at : at + 3]
+    if (channels | height | width) < 0x80:  # a byte each, as for most latents
+        at += 3
+    else:
+        channels, at = _read_number(data, at)
+        height, at = _read_number(data, at)
+        width, at = _read_number(data, at)
     if len(data) - at < 1 + _CHECKSUM.size:
         raise PayloadError(f"payload: {len(data)} bytes, cut short before its body")
     return codec, width_index, (channels, height, width), at

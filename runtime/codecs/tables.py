@@ -55,6 +55,7 @@ class FrequencyTables:
     def __init__(self, widths: Sequence[WidthTables], data: bytes) -> None:
         """Take verified `widths` and the `data` they were read from; use `fit` or `from_bytes`."""
         self._widths = tuple(widths)
+        self._channels = tuple(len(width.networks) for width in self._widths)
         self._data = data
         self._digest = hashlib.sha256(data).digest()[:8]
 
@@ -116,7 +117,7 @@ class FrequencyTables:
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of each width, by width index."""
-        return tuple(len(width.networks) for width in self._widths)
+        return self._channels
 
     def width(self, width_index: int) -> WidthTables:
         """Return the tables of a width."""

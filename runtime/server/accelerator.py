@@ -117,7 +117,7 @@ class Accelerator:
         if expected_s > self._hand_off_s:
             return False
         with self.lock:
-            if self._busy or any(map(_waits, self._lanes)):
+            if self._busy or self._anybody_waits():
                 return False
             self._busy = True
             return True
@@ -126,7 +126,7 @@ class Accelerator:
         """Give back the device that was claimed, after `lane` used it."""
         with self.lock:
             self._done(lane, taken_s)
-            if any(map(_waits, self._lanes)):
+            if self._anybody_waits():
                 self._wake_thread()
 
     def close(self) -> None:
@@ -134,6 +134,12 @@ class Accelerator:
         with self.lock:
             self._closed = True
             self._work_waits.notify()
+
+    def _anybody_waits(self) -> bool:
+        for lane in self._lanes:  # noqa: SIM110, a generator takes longer than the whole loop
+            if lane.waits():
+                return True
+        return False
 
     def _wake_thread(self) -> None:
         if self._thread is None and not self._closed:

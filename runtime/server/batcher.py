@@ -31,6 +31,10 @@ log = logging.getLogger("isthmus.server")
 
 # Durations learned longer ago refuse nobody: else a model gone wrong would never be corrected.
 _BELIEVED_S = 1.0
+# The load is worked out anew no more often than this: it is a share of a whole second.
+_LOAD_EVERY_S = 0.01
+# Of batches that are computed at once, and in a time that surprises nobody, one in so many is learned from.
+_QUICK_LEARNS = 8
 # So many batches must have been seen, warm-up included, before a frame is refused by prediction.
 _BELIEVED_AFTER = 8
 
@@ -73,6 +77,9 @@ class Batcher:
         self._on_batch = on_batch
         self._queue: DeadlineQueue[Ticket] = DeadlineQueue(queue_frames)
         self._load = LoadMeter()
+        self._load_percent = 0
+        self._load_until_s = -math.inf
+        self._quick = 0
         self._busy_until_s = -math.inf
         self._measured_s = -math.inf
         self._running = 0
@@ -83,7 +90,10 @@ class Batcher:
     @property
     def load_percent(self) -> int:
         """Share of the last second in which the tail computed."""
-        return self._load.percent(self._clock())
+        now_s = self._clock()
+        if now_s >= self._load_until_s:
+            self._load_percent, self._load_until_s = self._load.percent(now_s), now_s + _LOAD_EVERY_S
+        return self._load_percent
 
     @property
     def queued(self) -> int:
@@ -137,8 +147,9 @@ class Batcher:
         if self._closed or not self._accelerator.claim(self._now_s(rows)):
             return None
         work = Work((), (), rows)
+        self._quick += 1
         try:
-            self._run(work, latents)
+            self._run(work, latents, learns=self._quick % _QUICK_LEARNS == 0)
         finally:
             self._accelerator.release(self, work.compute_s)
         if work.fault is not None:
@@ -223,7 +234,7 @@ class Batcher:
             self._run(work, [latent for frame in work.frames for latent in frame.latents])
         return work.compute_s
 
-    def _run(self, work: Work, latents: Sequence[NDArray[np.uint8]]) -> None:
+    def _run(self, work: Work, latents: Sequence[NDArray[np.uint8]], *, learns: bool = True) -> None:
         work.started_s = started_s = self._clock()
         try:
             work.outputs_nc = self.backend.run(assemble(latents, self._spec))
@@ -235,7 +246,8 @@ class Batcher:
         ended_s = self._clock()
         work.compute_s = ended_s - started_s
         if work.fault is None:
-            self.model.observe(work.rows, work.compute_s)
+            if learns or work.compute_s > 2.0 * self.model.predict_s(work.rows):
+                self.model.observe(work.rows, work.compute_s)
             self._measured_s = ended_s
         self._busy_until_s = -math.inf
 

@@ -1,4 +1,4 @@
-"""The event loop that a server runs on: uvloop's where it is installed, whose turns are shorter, else asyncio's."""
+"""The event loop that a server runs on: uvloop's, whose turns are shorter, where it is installed."""
 
 from __future__ import annotations
 

@@ -111,6 +111,9 @@ class Caller:
 class Gate:
     """Judges callers by the files of a server's configuration, read again when they change.
 
+    Attributes:
+        version: Grows whenever a file has changed.
+
     Args:
         limits: What one client may have at once.
         certificates: Clients show certificates, and their names are identities.
@@ -132,7 +135,10 @@ class Gate:
         self.limits = limits
         self._certificates = certificates
         self._tokens, self._revoked, self._allow = tokens, revoked, allow
+        self._files: list[WatchedFile[Tokens] | WatchedFile[Mapping[str, str]] | WatchedFile[AllowList]]
+        self._files = [file for file in (tokens, revoked, allow) if isinstance(file, WatchedFile)]
         self._looked_s = -math.inf
+        self.version = sum(file.version for file in self._files)
         if allow is not None and not self.identifies:
             raise InputError(
                 "--allow needs to know who calls; give --client-authority or --token-file as well"
@@ -165,19 +171,15 @@ class Gate:
         """Whether clients must prove who they are."""
         return self._certificates or self._tokens is not None
 
-    @property
-    def version(self) -> int:
-        """Grows whenever a file has changed."""
-        return sum(file.version for file in self._files())
-
     def look(self) -> None:
         """Read what has changed, at most once a second."""
         now_s = time.monotonic()
         if now_s - self._looked_s < _LOOK_EVERY_S:
             return
         self._looked_s = now_s
-        for file in self._files():
+        for file in self._files:
             file.look()
+        self.version = sum(file.version for file in self._files)
 
     def identify(self, evidence: Evidence) -> tuple[str, float]:
         """Return the name of the client, and until when (Unix seconds) the evidence holds.
@@ -234,10 +236,6 @@ class Gate:
 
     def _allowed(self) -> AllowList | None:
         return self._allow.value if isinstance(self._allow, WatchedFile) else self._allow
-
-    def _files(self) -> list[WatchedFile[Tokens] | WatchedFile[Mapping[str, str]] | WatchedFile[AllowList]]:
-        found = (self._tokens, self._revoked, self._allow)
-        return [file for file in found if isinstance(file, WatchedFile)]
 
     def _by_certificate(self, evidence: Evidence) -> tuple[str, float]:
         if evidence.certificate_pem is None or not evidence.name:

@@ -35,10 +35,10 @@ from isthmus.runtime.wire import (
     NO_MESSAGE,
     Answer,
     FrameRequest,
-    answer_response,
     oip,
     parse_request,
     refusal_response,
+    stream_response,
 )
 
 log = logging.getLogger("isthmus.server")
@@ -201,10 +201,8 @@ class FrameStream:
                 self.fault = self.fault or result
                 self.stop_reading()
             return _refusal(request, result)
-        return oip.ModelStreamInferResponse(
-            infer_response=answer_response(
-                result, model=request.model_name, output=output, lean=frame is not None and frame.lean
-            )
+        return stream_response(
+            result, model=request.model_name, output=output, lean=frame is not None and frame.lean
         )
 
     def _answer(self, message: oip.ModelStreamInferResponse) -> None:

@@ -13,6 +13,7 @@ from isthmus.runtime.wire.answers import (
     parse_answer,
     parse_stream_answer,
     refusal_response,
+    stream_response,
 )
 from isthmus.runtime.wire.channel import (
     CHANNEL_OPTIONS,
@@ -92,4 +93,5 @@ __all__ = [
     "payload_request",
     "refusal_response",
     "server_options",
+    "stream_response",
 ]

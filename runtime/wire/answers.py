@@ -6,9 +6,9 @@ compute.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
+import msgspec
 import numpy as np
 from google.protobuf.unknown_fields import UnknownFieldSet
 from numpy.typing import NDArray
@@ -39,8 +39,7 @@ _TRITON_BUSY = ("Exceeds maximum queue size", "Request timeout expired")
 _NO_MESSAGE = "the server's answer is no message of the Open Inference Protocol"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """How the server ended a frame.
 
     Attributes:
@@ -79,9 +78,48 @@ def answer_response(answer: Answer, *, model: str, output: str, lean: bool = Fal
 
     `lean`: as short as a lean request, without names, for the client that sent one; one row at most.
     """
+    response = oip.ModelInferResponse()
+    _fill(response, answer, model=model, output=output, lean=lean)
+    return response
+
+
+def stream_response(
+    answer: Answer, *, model: str, output: str, lean: bool = False
+) -> oip.ModelStreamInferResponse:
+    """Return a stream's message of `answer`; the arguments are those of `answer_response`."""
+    message = oip.ModelStreamInferResponse()
+    # In place: a message that is put into another is copied.
+    _fill(message.infer_response, answer, model=model, output=output, lean=lean)
+    return message
+
+
+def refusal_response(
+    *, frame_id: str, model: str, outcome: AnswerOutcome, error: str, lean: bool = False
+) -> oip.ModelStreamInferResponse:
+    """Return a stream's answer to a frame that was not served.
+
+    `error` stands where Triton's clients look for it, the frame's id and outcome where ours do.
+    """
+    answer = Answer(frame_id=frame_id, outcome=outcome, outputs_nc=_NO_OUTPUTS)
+    message = stream_response(answer, model=model, output="", lean=lean)
+    message.error_message = error
+    return message
+
+
+def _fill(response: oip.ModelInferResponse, answer: Answer, *, model: str, output: str, lean: bool) -> None:
+    response.id = answer.frame_id
     if lean:
-        return _lean_response(answer)
-    response = oip.ModelInferResponse(model_name=model, model_version="1", id=answer.frame_id)
+        _fill_lean(response.isthmus, answer)
+    else:
+        response.model_name, response.model_version = model, "1"
+        _fill_parameters(response, answer)
+    if answer.outcome == "ok":
+        if not lean:
+            response.outputs.add(name=output, datatype="FP32", shape=answer.outputs_nc.shape)
+        response.raw_output_contents.append(answer.outputs_nc.astype("<f4", copy=False).tobytes())
+
+
+def _fill_parameters(response: oip.ModelInferResponse, answer: Answer) -> None:
     parameters = response.parameters
     parameters[OUTCOME].string_param = answer.outcome
     for name, seconds in (
@@ -96,46 +134,27 @@ def answer_response(answer: Answer, *, model: str, output: str, lean: bool = Fal
         parameters[RECEIVED_NS].int64_param = answer.received_ns
     if answer.load_pct is not None:
         parameters[LOAD_PCT].int64_param = answer.load_pct
-    if answer.outcome == "ok":
-        response.outputs.add(name=output, datatype="FP32", shape=answer.outputs_nc.shape)
-        response.raw_output_contents.append(answer.outputs_nc.astype("<f4", copy=False).tobytes())
-    return response
 
 
-def _lean_response(answer: Answer) -> oip.ModelInferResponse:
-    response = oip.ModelInferResponse(
-        id=answer.frame_id,
-        isthmus=oip.IsthmusAnswer(
-            outcome=_LEAN_OUTCOME[answer.outcome],
-            queue_us=_microseconds(answer.queue_s),
-            compute_us=_microseconds(answer.compute_s),
-            received_ns=answer.received_ns,
-            load_pct=answer.load_pct,
-            decode_us=_microseconds(answer.decode_s),
-            answer_us=_microseconds(answer.answer_s),
-        ),
-    )
-    if answer.outcome == "ok":
-        response.raw_output_contents.append(answer.outputs_nc.astype("<f4", copy=False).tobytes())
-    return response
+def _fill_lean(said: oip.IsthmusAnswer, answer: Answer) -> None:
+    said.outcome = _LEAN_OUTCOME[answer.outcome]
+    if answer.queue_s is not None:
+        said.queue_us = _microseconds(answer.queue_s)
+    if answer.compute_s is not None:
+        said.compute_us = _microseconds(answer.compute_s)
+    if answer.received_ns is not None:
+        said.received_ns = answer.received_ns
+    if answer.load_pct is not None:
+        said.load_pct = answer.load_pct
+    if answer.decode_s is not None:
+        said.decode_us = _microseconds(answer.decode_s)
+    if answer.answer_s is not None:
+        said.answer_us = _microseconds(answer.answer_s)
 
 
-def _microseconds(seconds: float | None) -> int | None:
+def _microseconds(seconds: float) -> int:
     # A frame may have waited longer than the field can say; that is long enough.
-    return None if seconds is None else min(round(seconds * 1e6), 0xFFFF_FFFF)
-
-
-def refusal_response(
-    *, frame_id: str, model: str, outcome: AnswerOutcome, error: str, lean: bool = False
-) -> oip.ModelStreamInferResponse:
-    """Return a stream's answer to a frame that was not served.
-
-    `error` stands where Triton's clients look for it, the frame's id and outcome where ours do.
-    """
-    answer = Answer(frame_id=frame_id, outcome=outcome, outputs_nc=_NO_OUTPUTS)
-    return oip.ModelStreamInferResponse(
-        error_message=error, infer_response=answer_response(answer, model=model, output="", lean=lean)
-    )
+    return min(round(seconds * 1e6), 0xFFFF_FFFF)
 
 
 def parse_answer(response: oip.ModelInferResponse | None) -> Answer:
@@ -179,13 +198,18 @@ def _parse_lean(response: oip.ModelInferResponse) -> Answer:
         frame_id=response.id,
         outcome=outcome,
         outputs_nc=outputs,
-        queue_s=said.queue_us / 1e6 if said.HasField("queue_us") else None,
-        decode_s=said.decode_us / 1e6 if said.HasField("decode_us") else None,
-        compute_s=said.compute_us / 1e6 if said.HasField("compute_us") else None,
-        answer_s=said.answer_us / 1e6 if said.HasField("answer_us") else None,
-        received_ns=said.received_ns if said.HasField("received_ns") else None,
-        load_pct=said.load_pct if said.HasField("load_pct") else None,
+        queue_s=_said_s(said, "queue_us", said.queue_us),
+        decode_s=_said_s(said, "decode_us", said.decode_us),
+        compute_s=_said_s(said, "compute_us", said.compute_us),
+        answer_s=_said_s(said, "answer_us", said.answer_us),
+        received_ns=said.received_ns or (0 if said.HasField("received_ns") else None),
+        load_pct=said.load_pct or (0 if said.HasField("load_pct") else None),
     )
+
+
+def _said_s(said: oip.IsthmusAnswer, field: str, microseconds: int) -> float | None:
+    # Only of a zero is it asked whether it was said at all.
+    return microseconds / 1e6 if microseconds or said.HasField(field) else None
 
 
 def parse_stream_answer(message: oip.ModelStreamInferResponse | None) -> Answer:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,8 +25,7 @@ _RANK = {LATENT: 4, PAYLOAD: 1}
 _MOST_ROWS = 65_536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrameRequest:
+class FrameRequest(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What a well-formed ModelInfer request asks for; exactly one of `latent_nchw` and `payloads` is there.
 
     Attributes:
@@ -90,13 +89,12 @@ def parse_request(message: oip.ModelInferRequest) -> FrameRequest:
             have.
     """
     _check_names(message)
-    if not message.inputs and len(message.raw_input_contents) == 1:
+    inputs = message.inputs
+    if not inputs and len(message.raw_input_contents) == 1:
         return _parse_lean(message)
-    if len(message.inputs) != 1:
-        raise WireError(
-            f"request has {len(message.inputs)} inputs; send exactly one, '{LATENT}' or '{PAYLOAD}'"
-        )
-    tensor = message.inputs[0]
+    if len(inputs) != 1:
+        raise WireError(f"request has {len(inputs)} inputs; send exactly one, '{LATENT}' or '{PAYLOAD}'")
+    tensor = inputs[0]
     if tensor.name not in _DATATYPE:
         raise WireError(f"unknown input {tensor.name!r}; send '{LATENT}' or '{PAYLOAD}'")
     where = f"input '{tensor.name}'"
@@ -120,21 +118,20 @@ def parse_request(message: oip.ModelInferRequest) -> FrameRequest:
 
 def _check_names(message: oip.ModelInferRequest) -> None:
     # They come back with the answer, which must not outgrow what a message may be.
-    for field, name in (
-        ("id", message.id),
-        ("model_name", message.model_name),
-        ("model_version", message.model_version),
-    ):
-        if len(name) > MAX_NAME:
+    if len(message.id) + len(message.model_name) + len(message.model_version) <= MAX_NAME:
+        return
+    for field in ("id", "model_name", "model_version"):
+        if len(name := getattr(message, field)) > MAX_NAME:
             raise WireError(f"{field} of {len(name)} characters, at most {MAX_NAME} are taken")
 
 
 def _parse_lean(message: oip.ModelInferRequest) -> FrameRequest:
+    budget_us = message.isthmus_budget_us
     return FrameRequest(
         model=message.model_name,
         version=message.model_version,
         frame_id=message.id,
-        budget_s=message.isthmus_budget_us / 1e6 if message.HasField("isthmus_budget_us") else None,
+        budget_s=budget_us / 1e6 if budget_us or message.HasField("isthmus_budget_us") else None,
         payloads=(message.raw_input_contents[0],),
         outputs=_outputs(message),
         lean=True,
@@ -191,14 +188,17 @@ def _budget_s(message: oip.ModelInferRequest) -> float | None:
 
 
 def _outputs(message: oip.ModelInferRequest) -> tuple[str, ...]:
-    for output in message.outputs:
+    outputs = message.outputs
+    if not outputs:
+        return ()
+    for output in outputs:
         _refuse_shared_memory(output.parameters, f"output {output.name!r}")
         # Answering with scores what was asked for as text would be a wrong answer, not a missing feature.
         if "classification" in output.parameters:
             raise WireError(
                 f"output {output.name!r}: the classification form is not supported; ask for the scores"
             )
-    return tuple(output.name for output in message.outputs)
+    return tuple(output.name for output in outputs)
 
 
 def _refuse_shared_memory(parameters: Mapping[str, oip.InferParameter], where: str) -> None:

@@ -64,9 +64,12 @@ async def test_a_reload_loses_no_frame_of_a_running_stream(start_server, mine, n
     server = await start_server(mine)
     call = server.stub.ModelStreamInfer()
     frames, reloads = 400, 0
+    reloaded = asyncio.Event()
 
     async def write():
         for number in range(frames):
+            if number == 300:  # a quick server would have answered all of them by then
+                await reloaded.wait()
             await call.write(_frame(str(number)))
         await call.done_writing()
 
@@ -77,6 +80,7 @@ async def test_a_reload_loses_no_frame_of_a_running_stream(start_server, mine, n
         if len(answers) in (100, 200):
             _replace(mine, newer)
             reloads += len(await server.server.reload())
+            reloaded.set()
     await writing
     assert reloads == 1
     assert {answer.outcome for answer in answers} == {"ok"}
