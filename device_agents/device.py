@@ -45,6 +45,11 @@ class Encoded:
     exit_s: float | None = None
 
     @property
+    def compute_s(self) -> float:
+        """Seconds of all its parts."""
+        return self.head_s + self.encode_s + (self.exit_s or 0.0)
+
+    @property
     def nbytes(self) -> int:
         """Bytes that go on the wire, framing excluded."""
         if self.payload is not None:
@@ -70,6 +75,11 @@ class OwnAnswer:
     answer_s: float
     head_s: float | None = None
     confidence: float | None = None
+
+    @property
+    def compute_s(self) -> float:
+        """Seconds of all its parts."""
+        return self.answer_s + (self.head_s or 0.0)
 
 
 class Device:

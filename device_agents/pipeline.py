@@ -26,7 +26,7 @@ from isthmus.runtime.session import Session
 
 # Waking a thread and being woken by it costs about 0.2 ms, more where the processor sleeps between frames;
 # the loop, and with it every answer and guard, waits for what runs on it.
-_INLINE_S = 1e-3
+INLINE_S = 1e-3
 # A device's answer within this share of the deadline is given whatever the policy says.
 _NEXT_TO_NOTHING = 0.02
 # A link that has carried nothing for so long is sent a frame although the device is sure of its answer.
@@ -41,15 +41,6 @@ class _Work:
     image_hwc: NDArray[np.uint8]
     decision: Decision
     began_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Timed:
-    """A result, and between which instants it was computed, on whichever thread."""
-
-    result: Result
-    started_s: float
-    ended_s: float
 
 
 class Pipeline:
@@ -168,15 +159,15 @@ class Pipeline:
         compute = partial(
             self._device.compute, decision, image_hwc, self._flight.as_payload, confidence=confidence
         )
-        inline = self._device.seconds_of(decision) <= _INLINE_S
+        inline = self._device.seconds_of(decision) <= INLINE_S
         began_s = time.monotonic()
         self._session.began(frame, began_s)
         work = _Work(frame=frame, image_hwc=image_hwc, decision=decision, began_s=began_s)
         if inline:
-            self._finish(work, _timed(compute))
+            self._finish(work, compute())
         else:
             self._since_s = began_s
-            self._thread.submit(_timed, compute).add_done_callback(partial(self._on_thread, work))
+            self._thread.submit(compute).add_done_callback(partial(self._on_thread, work))
 
     def _unheard(self, decision: Decision) -> str | None:
         """Return why this frame goes out however sure the device is; None if it need not.
@@ -190,12 +181,12 @@ class Pipeline:
             return None
         return f"{decision.reason}; sent to keep the link known"
 
-    def _on_thread(self, work: _Work, future: Future[_Timed]) -> None:
+    def _on_thread(self, work: _Work, future: Future[Result]) -> None:
         """Hand a result over to the loop; called on the worker thread, or by `close` for what never ran."""
         if not future.cancelled():
             self._loop.call_soon_threadsafe(self._from_thread, work, future)
 
-    def _from_thread(self, work: _Work, future: Future[_Timed]) -> None:
+    def _from_thread(self, work: _Work, future: Future[Result]) -> None:
         self._since_s = None
         try:
             self._finish(work, future.result())
@@ -203,10 +194,10 @@ class Pipeline:
         except Exception as error:
             self._on_failed(error)
 
-    def _finish(self, work: _Work, timed: _Timed) -> None:
-        frame, decision, result = work.frame, work.decision, timed.result
+    def _finish(self, work: _Work, result: Result) -> None:
+        frame, decision = work.frame, work.decision
         now_s = time.monotonic()
-        handover_s = timed.started_s - work.began_s + now_s - timed.ended_s
+        handover_s = max(0.0, now_s - work.began_s - result.compute_s)
         if isinstance(result, OwnAnswer):
             if result.confidence is not None:
                 reason = f"{result.kind} is {result.confidence:.0%} sure"
@@ -248,9 +239,3 @@ class Pipeline:
     def _end(self, event: FrameEvent | None) -> None:
         if event is not None:
             self._on_end(event)
-
-
-def _timed(compute: Callable[[], Result]) -> _Timed:
-    started_s = time.monotonic()
-    result = compute()
-    return _Timed(result, started_s, time.monotonic())

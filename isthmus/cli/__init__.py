@@ -30,10 +30,12 @@ VERBS: dict[str, str] = {
     "serve": "Serve the tails of bundles over gRPC (Open Inference Protocol v2).",
     "certs": "Make and revoke certificates of servers and devices, with a private authority.",
     "agent": "Run a bundle's heads on this device and stream latents to a server.",
+    "profile": "Measure where a frame's time and joules go on this device, per operating point.",
     "trace": "Look at the rate of a link over time, convert it, make one, draw it.",
     "link": "Emulate a link between real processes: a shaping proxy, or a network namespace.",
     "simulate": "Run policies over traces on a virtual clock, or a fleet of devices and its servers.",
     "report": "Write a report from the event logs of a run.",
+    "dashboard": "Show live agents and servers in a browser.",
     "bench": "Run one benchmark of benchmarks/ and store its figures.",
     "doctor": "Check this machine and, if given, a bundle.",
 }
@@ -47,6 +49,9 @@ _EXTRA_OF = {
     "matplotlib": "plot",
     "grpc_reflection": "server",
     "cryptography": "certs",
+    "starlette": "dashboard",
+    "uvicorn": "dashboard",
+    "prometheus_client": "dashboard",
 }
 
 
@@ -179,7 +184,12 @@ def invoke(arguments: Sequence[str] | None = None) -> Any:
         IsthmusError: If the command fails on purpose.
     """
     arguments = None if arguments is None else list(arguments)
-    return typer.main.get_command(_app).main(args=arguments, prog_name="isthmus", standalone_mode=False)
+    return root_command().main(args=arguments, prog_name="isthmus", standalone_mode=False)
+
+
+def root_command() -> Any:
+    """Return the command line as click knows it: for the reference that is made from it, and for tests."""
+    return typer.main.get_command(_app)
 
 
 def _fail(error: IsthmusError) -> int:
