@@ -54,20 +54,21 @@ def figure_table(title: str, figures: Mapping[str, Any]) -> Table:
     table.add_column("", overflow="fold")
     table.add_column("value", justify="right", overflow="fold")
     table.add_column("spread", style="dim", overflow="fold")
-    _add_rows(table, figures, indent=0)
+    for depth, label, value, spread in figure_rows(figures):
+        table.add_row("  " * depth + label, value, spread)
     return table
 
 
-def _add_rows(table: Table, figures: Mapping[str, Any], *, indent: int) -> None:
+def figure_rows(figures: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[int, str, str, str]]:
+    """Yield (depth, label, value, spread) of `figures`, as people read them; a group has neither."""
     for key, value in figures.items():
-        label = "  " * indent + str(key)
         if not isinstance(value, Mapping):
-            table.add_row(label, _shown(value, key), "")
+            yield depth, str(key), _shown(value, key), ""
         elif "median" in value:
-            table.add_row(label, _shown(value["median"], key), _spread(value, key))
+            yield depth, str(key), _shown(value["median"], key), _spread(value, key)
         else:
-            table.add_row(label, "", "")
-            _add_rows(table, value, indent=indent + 1)
+            yield depth, str(key), "", ""
+            yield from figure_rows(value, depth + 1)
 
 
 def _spread(measurement: Mapping[str, Any], key: str) -> str:
