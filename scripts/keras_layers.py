@@ -167,9 +167,9 @@ def mobilenet() -> list[Layer]:
     return net.layers
 
 
-def mobilenet_v2() -> list[Layer]:
-    """Return MobileNetV2 of width 1."""
-    net = _Net()
+def mobilenet_v2(side: int = 224) -> list[Layer]:
+    """Return MobileNetV2 of width 1 for images of `side` by `side` pixels."""
+    net = _Net((side, side, 3))
     net.pad(0, 1)
     net.conv_norm(32, 3, 2, same=False)
     net.relu()

@@ -25,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from isthmus.runtime.machines import MachineProfile, Operator, OperatorSpeed, Power, write_machine
+from isthmus.runtime.machines import MachineProfile, Operator, OperatorSpeed, write_machine
 
 sys.path.insert(0, str(Path(__file__).parent))
-from keras_layers import NETWORKS, Layer  # a file beside this one
+from keras_layers import NETWORKS, Layer  # files beside this one
+from machine_facts import CITED, POWER, RADIO
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = Path("latency/scission/scission_layers.csv")
@@ -39,16 +40,6 @@ OPERATORS: tuple[Operator, ...] = get_args(Operator)
 _LEAST_SHARE = 0.005
 # Bytes of the rows' sizes beyond the tensor's own: the table counts the pickled array.
 _PICKLED_BYTES = 128
-_PI4_POWER = Power(
-    idle_w=2.7,
-    compute_w=3.7,
-    transmit_w=None,
-    source="published",
-    origin=(
-        "Raspberry Pi 4 Model B, whole board at 5 V: 540 mA idle, 1280 mA with all four cores loaded "
-        "(stress --cpu 4); Raspberry Pi Dramble, Power Consumption Benchmarks. Fewer busy cores draw less."
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +49,10 @@ class Machine:
     name: str
     label: str
     processor: str
-    power: Power | None = None
 
 
 MACHINES = (
-    Machine(name="pi4", label="device-raspi4", processor="Raspberry Pi 4", power=_PI4_POWER),
+    Machine(name="pi4", label="device-raspi4", processor="Raspberry Pi 4"),
     Machine(name="edge-2500", label="edge-2500", processor="'edge-2500' (its label in the table)"),
     Machine(name="cloud-6700k", label="cloud-6700k(NoGPU)", processor="'6700k', GPU not used (label)"),
 )
@@ -142,8 +132,10 @@ def _profile(machine: Machine, rows: Sequence[Row]) -> MachineProfile:
         provider="Keras",
         backend="TensorFlow (version not stated)",
         threads=None,
-        power=machine.power,
+        power=POWER.get(machine.name),
         operators=_speeds(terms, fitted, fit),
+        radio=RADIO.get(machine.name),
+        cited=CITED.get(machine.name, {}),
     )
 
 

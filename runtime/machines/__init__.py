@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from isthmus.runtime.machines.files import decode_machine, load_machine, reference_machines, write_machine
+from isthmus.runtime.machines.files import (
+    ALIASES,
+    decode_machine,
+    load_machine,
+    reference_machines,
+    write_machine,
+)
 from isthmus.runtime.machines.profile import (
     MACHINE_SCHEMA_VERSION,
     Anchor,
@@ -17,6 +23,7 @@ from isthmus.runtime.machines.profile import (
 from isthmus.runtime.machines.radio import RadioModel, Source
 
 __all__ = [
+    "ALIASES",
     "MACHINE_SCHEMA_VERSION",
     "Anchor",
     "Cited",

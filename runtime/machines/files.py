@@ -13,6 +13,16 @@ from isthmus.runtime.errors import ArtifactError, InputError
 from isthmus.runtime.machines.profile import MACHINE_SCHEMA_VERSION, MachineProfile
 
 _REFERENCE = "reference"
+# Other names of the references.
+ALIASES = {
+    "raspberry-pi-4": "pi4",
+    "rpi4": "pi4",
+    "raspberry-pi-5": "pi5",
+    "rpi5": "pi5",
+    "nano": "jetson-nano",
+    "jetson-orin-nano": "orin-nano",
+    "server-cpu": "cloud-6700k",
+}
 _AGAIN = "make it again with 'isthmus partition profile'"
 
 
@@ -26,12 +36,13 @@ def load_machine(spec: str | os.PathLike[str]) -> MachineProfile:
     """Return the profile that `spec` names: a shipped reference, or else a file.
 
     Args:
-        spec: A name of `reference_machines()`, e.g. `pi4`, or a path; `./pi4` is a path.
+        spec: A name of `reference_machines()`, e.g. `pi4`, one of its `ALIASES`, or a path; `./pi4` is a
+            path.
 
     Raises:
         ArtifactError: If there is neither, or it is damaged, of another version, or contradicts itself.
     """
-    text = os.fspath(spec)
+    text = ALIASES.get(os.fspath(spec), os.fspath(spec))
     if text in reference_machines():
         item = resources.files(__package__).joinpath(_REFERENCE, f"{text}.json")
         return decode_machine(item.read_bytes(), text)
@@ -85,6 +96,13 @@ def write_machine(path: str | os.PathLike[str], profile: MachineProfile) -> None
 
 
 def _check(profile: MachineProfile, where: str) -> None:
+    for field in profile.cited:
+        first, _, second = field.partition(".")
+        part = getattr(profile, first, None)
+        if first not in profile.__struct_fields__ or (second and not hasattr(part, second)):
+            raise ArtifactError(
+                f"{where}: 'cited' names {field!r}, which the profile does not have; {_AGAIN}"
+            )
     classes = [speed.operator for speed in profile.operators]
     if twice := next((name for name in classes if classes.count(name) > 1), None):
         raise ArtifactError(f"{where}: speeds of {twice!r} are given twice; {_AGAIN}")

@@ -293,7 +293,7 @@ def test_machines_and_traces_that_cannot_be_used(
     file = str(network_file)
     assert fails(file, "--device", "pi9", code=4) == (
         "pi9: No such file or directory; give a file of 'isthmus partition profile', "
-        "or one of: cloud-6700k, edge-2500, pi4"
+        "or one of: cloud-6700k, edge-2500, jetson-nano, laptop, orin-nano, pi4, pi5, server-gpu"
     )
     assert fails(file, "--device", "pi4", "--device-speed", "0.5") == (
         "--device-speed scales this machine; pi4 has its own times, leave it out"

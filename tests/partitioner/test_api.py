@@ -239,7 +239,7 @@ def test_machines_come_from_files_and_names(residual_file: Path, machine: Machin
         partition(residual_file, link=SLOW_LINK, device="pi9", measured_cuts=0)
     assert str(caught.value) == (
         "pi9: No such file or directory; give a file of 'isthmus partition profile', "
-        "or one of: cloud-6700k, edge-2500, pi4"
+        "or one of: cloud-6700k, edge-2500, jetson-nano, laptop, orin-nano, pi4, pi5, server-gpu"
     )
     bare = msgspec.structs.replace(machine("bare", 1e9), operators=())
     with pytest.raises(ArtifactError) as caught:

@@ -7,7 +7,15 @@ import msgspec
 import pytest
 
 from isthmus.runtime.errors import ArtifactError, InputError
-from isthmus.runtime.machines import MachineProfile, load_machine, reference_machines, write_machine
+from isthmus.runtime.machines import (
+    ALIASES,
+    Cited,
+    MachineProfile,
+    Power,
+    load_machine,
+    reference_machines,
+    write_machine,
+)
 
 Make = Callable[..., MachineProfile]
 
@@ -37,14 +45,47 @@ def test_references_load_by_name_and_say_where_they_come_from() -> None:
         profile = load_machine(name)
         assert profile.name == name
         assert profile.source == "scaled"
-        assert "Scission" in profile.origin
+        assert any(place in profile.origin for place in ("Scission", "NetsPresso", "ncnn", "Allan"))
         assert all(speed.source == "scaled" and speed.origin for speed in profile.operators)
-        assert profile.power is None or profile.power.source == "published"
+        assert {"conv", "depthwise", "matmul", "other"} <= {speed.operator for speed in profile.operators}
+        for part in (profile.power, profile.radio):
+            assert part is None or (part.source in ("published", "scaled") and part.origin)
+
+
+@pytest.mark.parametrize("name", ["pi4", "pi5", "jetson-nano", "orin-nano", "laptop"])
+def test_devices_know_their_watts_at_rest_and_computing(name: str) -> None:
+    power = load_machine(name).power
+    assert power is not None
+    assert power.idle_w is not None
+    assert power.compute_w is not None
+    assert 0 < power.idle_w < 10
+    assert 0 < power.compute_w < 40
+
+
+def test_references_have_other_names() -> None:
+    for alias, name in ALIASES.items():
+        assert alias not in reference_machines()
+        assert load_machine(alias) == load_machine(name)
+
+
+def test_a_citation_of_what_is_not_there_is_refused(make_profile: Make, tmp_path: Path) -> None:
+    cited = {"power.idle_w": Cited(source="published", origin="a book")}
+    power = Power(idle_w=1.0, compute_w=None, transmit_w=None, source="scaled", origin="a guess")
+    profile = make_profile(power=power, cited=cited)
+    write_machine(tmp_path / "good.json", profile)
+    assert load_machine(tmp_path / "good.json").cited == cited
+    for field in ("power.watts", "watts"):
+        with pytest.raises(ArtifactError, match=f"'cited' names '{field}', which the profile does not have"):
+            write_machine(
+                tmp_path / "bad.json", make_profile(power=power, cited={field: cited["power.idle_w"]})
+            )
 
 
 def test_a_path_is_no_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ArtifactError, match=r"^\./pi4: No such file or directory; give a file of .*, pi4$"):
+    with pytest.raises(
+        ArtifactError, match=r"^\./pi4: No such file or directory; give a file of .*, pi4, pi5, server-gpu$"
+    ):
         load_machine("./pi4")
 
 
