@@ -82,6 +82,7 @@ def givens(
         "network.onnx": _write_network,
         "my.trace": lambda file: file.write_text("0 1.5\n4 0.2\n6 0\n7 1.5\n10 1.5\n"),
         "run": lambda folder: write_synthetic_run(folder, deadline_s=0.09),
+        "logs": lambda folder: write_synthetic_run(folder, deadline_s=0.09),
     }
 
 

@@ -20,7 +20,7 @@ from isthmus.cli import root_command, run
 
 ROOT = Path(isthmus.__file__).resolve().parents[1]
 # What the pages call their servers; at the time of the test somebody else may listen there.
-_PORTS = re.compile(r"\b(8001|8002|8080|8090|9100)\b")
+_PORTS = re.compile(r"\b(8001|8002|8050|9100)\b")
 _PATIENCE_S = 120
 _SHELL = re.compile(r"[|<>$&;]")
 
