@@ -78,12 +78,24 @@ class Children:
         ready: dict[str, Any] = json.loads(line)
         return ready
 
-    def run(self, arguments: list[str]) -> int:
-        """Run a verb until it ends, on this process's terminal, and return its exit code."""
+    def run(self, arguments: list[str], *, to_the_end: bool = False) -> int:
+        """Run a verb until it ends, on this process's terminal, and return its exit code.
+
+        Args:
+            arguments: The verb and what it is told.
+            to_the_end: Ctrl-C ends the verb and not what called this.
+        """
         sys.stdout.flush()
         process = subprocess.Popen([sys.executable, "-m", "isthmus", *arguments], stdout=sys.stdout.fileno())
         self._running.append(process)
-        return process.wait()
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            if not to_the_end:
+                raise
+            # The terminal's Ctrl-C has reached it too, any other signal has not: asked twice it only hurries.
+            process.terminate()
+            return process.wait(_STOP_TIMEOUT_S)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,7 @@ import typer
 
 from isthmus.cli._common import JsonFlag, console, out, print_json
 from isthmus.cli._progress import progress
-from isthmus.runtime.errors import InputError, IsthmusError
+from isthmus.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from isthmus.runtime.datasets import ImageSet
@@ -50,12 +50,21 @@ def command(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path(
         "runs/demo"
     ),
+    dashboard: Annotated[
+        bool,
+        typer.Option(
+            "--dashboard",
+            help="Show the run live in a browser, with sliders for link and deadline; without --duration it "
+            "goes on until Ctrl-C.",
+        ),
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Train for seconds and run for a few: a smoke test, not a result.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train, partition, export, serve and run over a varying link on this machine; write a report."""
+    from isthmus.cli._demo_run import Run, run_agent
     from isthmus.device_agents.config import read_config
     from isthmus.runtime.datasets import load_dataset, save_npz
     from isthmus.runtime.links import load_trace
@@ -79,7 +88,10 @@ def command(
         save_npz(source, test_images)
         bundle = _prepare(steps, images, dataset, test_spec, quick=quick)
         with steps.timed("run"):
-            _run(steps, bundle, source, trace=trace, delay=delay, deadline=deadline, fps=fps, length=length)
+            # With the page to play on, a run ends when its user has seen enough.
+            lasts = None if dashboard and duration is None else length
+            run = Run(trace=trace, delay=delay, deadline=deadline, fps=fps, length=lasts, dashboard=dashboard)
+            run_agent(run, out_dir, bundle, source, show=steps.show)
         _write_teacher_answers(out_dir, test_images)
         steps.write_timings()
         steps.run("report", str(out_dir), "--bundle", str(bundle), "--out", str(report))
@@ -127,7 +139,7 @@ class _Steps:
         self.show(arguments)
         invoke(arguments)
 
-    def show(self, arguments: tuple[str, ...] | list[str]) -> None:
+    def show(self, arguments: Sequence[str]) -> None:
         console.print(f"\n$ isthmus {shlex.join(arguments)}", style="bold", markup=False, soft_wrap=True)
 
     @contextmanager
@@ -199,43 +211,3 @@ def _remove(folder: Path) -> None:
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _run(
-    steps: _Steps,
-    bundle: Path,
-    source: Path,
-    *,
-    trace: str,
-    delay: str,
-    deadline: str,
-    fps: float,
-    length: str,
-) -> None:
-    """Start server and link, then run the agent on this terminal until it ends."""
-    from isthmus.cli._processes import Children
-
-    root = steps.root
-    serve = ["serve", str(bundle), "--port", "0", "--threads", "1", "--json"]
-    with Children() as children:
-        steps.show(serve)
-        server = children.start_service(serve, root / "serve.log")
-        link = ["link", "--listen", "127.0.0.1:0", "--target", f"127.0.0.1:{server['port']}"]
-        link += ["--trace", trace, "--delay", delay, "--events", str(root / "link.jsonl"), "--json"]
-        steps.show(link)
-        proxy = children.start_service(link, root / "link.log")
-        agent = ["agent", str(bundle), "--server", f"127.0.0.1:{proxy['port']}", "--source", f"npz:{source}"]
-        agent += ["--fps", f"{fps:g}", "--deadline", deadline, "--duration", length]
-        agent += ["--events", str(root / "events.jsonl"), *(["--quiet"] if console.quiet else [])]
-        steps.show(agent)
-        code = children.run(agent)
-    if code != 0:
-        raise _AgentFailedError(code)
-
-
-class _AgentFailedError(IsthmusError):
-    """The agent has printed its own error; the demo ends with the agent's exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"isthmus agent ended with exit code {code}; its messages are above")
-        self.exit_code = code  # type: ignore[misc]

@@ -36,6 +36,7 @@ class Device:
         run: The first event of its run; None if that has not been seen.
         link: What it last said of its link.
         last: The frame that ended last.
+        chosen: The last for which the policy chose a point for its own sake, not to try the link.
         ended: The run has ended, in order.
         heard_s: Instant of its newest event.
         deadline_s: Of the frames captured now.
@@ -51,6 +52,7 @@ class Device:
         self.run: RunEvent | None = None
         self.link: LinkEvent | None = None
         self.last: FrameEvent | None = None
+        self.chosen: FrameEvent | None = None
         self.ended = False
         self.heard_s = float("-inf")
         self.deadline_s: float | None = None
@@ -101,7 +103,7 @@ class Device:
         if before == event:
             return False
         self.ended = False
-        self.link = self.last = None
+        self.link = self.last = self.chosen = None
         self.deadline_s = event.deadline_s
         self.power_w = self.joules_per_frame = self.energy_source = None
         self.disconnected_s = self._metered = None
@@ -113,12 +115,15 @@ class Device:
         self.ended = False
         self.recent.append(event)
         self._metered_frames += 1
+        chosen = event.point is not None and not event.probe
+        if chosen:
+            self.chosen = event
         history = self._history
         slot = history.slot(at_s)
         if slot is None:
             return
         history.add_frame(self.row, slot, event.outcome, event.latency_s, event.payload_bytes)
-        if event.point is not None:
+        if chosen and event.point is not None:
             # No channel crosses where the device answers by itself.
             noted = (slot, event.point.width_index, event.point.channels if event.payload_bytes else 0)
             if noted != self._noted:

@@ -231,7 +231,7 @@ def _present(device: Device) -> dict[str, Any]:
     link, last = device.link, device.last
     return {
         "point": _point(device),
-        "reason": "" if last is None else last.reason,
+        "reason": "" if device.chosen is None else device.chosen.reason,
         "outcome": None if last is None else last.outcome,
         "frame": None if last is None else last.frame,
         "payload_bytes": None if last is None else last.payload_bytes,
@@ -248,10 +248,10 @@ def _present(device: Device) -> dict[str, Any]:
 
 
 def _point(device: Device) -> list[int] | None:
-    last = device.last
-    if last is None or last.point is None:
+    chosen = device.chosen
+    if chosen is None or chosen.point is None:
         return None
-    return [last.point.width_index, last.point.channels if last.payload_bytes else 0]
+    return [chosen.point.width_index, chosen.point.channels if chosen.payload_bytes else 0]
 
 
 def _rounded(value: float | None, scale: float = 1.0) -> int | None:
