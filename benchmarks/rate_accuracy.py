@@ -38,11 +38,12 @@ from _rate.tasks import Part, Task, load_task
 from isthmus.runtime.bundle import Bundle, load_bundle
 from isthmus.runtime.errors import InputError
 
-OURS, SHORT, DEDICATED, ABLATION = "slim", "slim-short", "dedicated", "ablation"
+OURS, SHORT, TOTAL, DEDICATED, ABLATION = "slim", "slim-short", "slim-total", "dedicated", "ablation"
 # Folder: (method, codec). A published bottleneck is shown as published, and with our coder as well.
 _METHODS = {
     OURS: ((OURS, "rans"),),
     SHORT: ((SHORT, "rans"),),
+    TOTAL: ((TOTAL, "rans"),),
     "bottlefit": (("BottleFit uint8", "raw"), ("BottleFit + rans", "rans")),
     "entropic": (("Entropic Student", "rans"),),
     "ensemble": (("ensemble encoders", "rans"),),
@@ -162,7 +163,8 @@ def _table(part: Part, teacher: Setting, methods: dict[str, list[Setting]]) -> d
 def _comparison(part: Part, teacher: Setting, methods: dict[str, list[Setting]], ours: str) -> dict[str, Any]:
     """Compare ours with every method and with the image codecs' envelope, on accuracy and on agreement."""
     truths = {"accuracy": part.truth_n, "agreement": teacher.answers_n}
-    rivals = {name: found for name, found in methods.items() if name not in (ours, SHORT) and len(found) > 1}
+    own = (ours, SHORT, TOTAL)
+    rivals = {name: found for name, found in methods.items() if name not in own and len(found) > 1}
     rivals["image codecs (envelope)"] = [one for name in IMAGE_CODECS for one in methods[name]]
     return {
         measure: _against(Images(truth), teacher, methods[ours], rivals) for measure, truth in truths.items()
@@ -175,7 +177,8 @@ def _equal_budget(
     """Compare our network of the equal budget with what was trained alike: others, one a width, ablations."""
     images, short = Images(part.truth_n), methods[SHORT]
     names = (method for folder, kinds in _METHODS.items() if folder != OURS for method, _ in kinds)
-    rivals = {name: methods[name] for name in names if name != SHORT and len(methods.get(name, ())) > 1}
+    own = (SHORT, TOTAL)
+    rivals = {name: methods[name] for name in names if name not in own and len(methods.get(name, ())) > 1}
     result: dict[str, Any] = {}
     if rivals:
         result["accuracy at equal budget"] = _against(images, teacher, short, rivals)
@@ -186,7 +189,11 @@ def _equal_budget(
             assert one.point is not None
             alone.setdefault(int(one.setting.partition(":")[0].lstrip("w")) / 100, []).append(one)
     if alone:
-        result["one for all widths minus one per width"] = against_dedicated(images, short, alone)
+        result["one for all widths minus one per width"] = {
+            said: against_dedicated(images, methods[method], alone)
+            for method, said in ((SHORT, "as many images as each"), (TOTAL, "as many as all together"))
+            if method in methods
+        }
     found = {
         bundle.root.name: list(bottleneck(bundle.root.name, bundle, part, codec="rans", threads=threads))
         for bundle in _bundles(ablations)

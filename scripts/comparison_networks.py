@@ -16,7 +16,7 @@ from isthmus.models.config import scaled_channels
 from isthmus.models.families.pruned_structure import parse_layer
 from isthmus.models.recipes import load_recipe
 
-OURS, UNCALIBRATED = "slim-short", "ablation/no-calibration"
+OURS, TOTAL, UNCALIBRATED = "slim-short", "slim-total", "ablation/no-calibration"
 BOTTLEFIT_CHANNELS = (3, 6, 9, 12)
 # Loss per bit: from most of the accuracy to few bytes.
 ENTROPIC_PRICES = (2e-5, 1e-4, 5e-4)
@@ -67,12 +67,14 @@ def contenders(recipe: str, *, epochs: int, seed: int, ablations: bool) -> Itera
         yield Contender(
             name=f"dedicated/w{100 * ours['widths'][index]:03.0f}", settings=_dedicated(ours, index)
         )
+    # As many images as the networks of one width had together: it stands for all of them.
+    yield Contender(name=TOTAL, settings={**ours, "epochs": epochs * len(ours["widths"])})
+    if ablations:
+        yield from _ablations(ours)
     for number, price in enumerate(ENTROPIC_PRICES):
         own = {"family": "entropic", "channels": 24, "quantisation": "noise-round", "rate_price": [price]}
         stages = {"feature_share": 0.5, "freeze_encoder": True}
         yield Contender(name=f"entropic/price-{number + 1}", settings={**single, **own, **stages})
-    if ablations:
-        yield from _ablations(ours)
     yield Contender(name="ensemble", settings=_ensemble(ours, course))
 
 

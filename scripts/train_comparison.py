@@ -85,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--data", type=Path, default=data_folder(), help="[default: ISTHMUS_DATA or ../shared/data]"
     )
     parser.add_argument("--out", type=Path, help="[default: runs/rate-accuracy/TASK]")
+    parser.add_argument("--no-export", action="store_true", help="train only; a later call exports")
     parser.add_argument("--list", action="store_true", help="print names and what is done, and end")
     asked = parser.parse_args(arguments)
     try:
@@ -121,10 +122,13 @@ def _run(asked: argparse.Namespace) -> int:
             print(f"{one.name}: {work.state(one.name)}")
             continue
         started = time.monotonic()
-        if not (work.trained(one) & work.exported(one.name)):
+        done = work.trained(one)
+        if not asked.no_export:
+            done &= work.exported(one.name)
+            if one.name == OURS and task.ablations:
+                work.uncalibrated()
+        if not done:
             print(f"{one.name}: {time.monotonic() - started:.0f} s", flush=True)
-        if one.name == OURS and task.ablations:
-            work.uncalibrated()
     return 0
 
 

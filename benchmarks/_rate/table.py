@@ -86,17 +86,9 @@ def _spans(_: str, shown: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _dedicated(measure: str, shown: Mapping[str, Any]) -> list[str]:
-    return _differences(f"{measure.capitalize()}, equal budget", {"shared": shown})
-
-
-def _ablations(measure: str, shown: Mapping[str, Any]) -> list[str]:
-    return _differences(f"{measure.capitalize()}, equal budget", shown)
-
-
-def _differences(title: str, shown: Mapping[str, Any]) -> list[str]:
+def _differences(measure: str, shown: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"{title}: points of accuracy (95 %), over all operating points.",
+        f"{measure.capitalize()}, equal budget: points of accuracy (95 %), over all operating points.",
         "",
         "| what | widest point | mean | worst point | bytes | mean by width |",
         "|---|---|---|---|---|---|",
@@ -119,8 +111,8 @@ def _points(one: Mapping[str, Any]) -> str:
 
 _OTHERS = {
     "spans": _spans,
-    "one for all widths minus one per width": _dedicated,
-    "ablations minus whole": _ablations,
+    "one for all widths minus one per width": _differences,
+    "ablations minus whole": _differences,
 }
 
 

@@ -46,6 +46,7 @@ def test_every_network_sees_the_same_images_by_the_same_course(networks):
         "cut",
     )
     found = _all(networks)
+    assert found.pop("slim-total")["epochs"] == 4 * 3
     assert len(found) == 17
     assert {tuple(settings.get(name) for name in alike) for settings in found.values()} == {
         (3, 3, 5, 64, 2e-3, 1e-4, True, "layer3.0")
