@@ -106,18 +106,21 @@ def _print(table: list[Row], worlds: list[DeviceWorld], objective: str) -> None:
     from isthmus.runtime.units import format_bytes, format_duration
 
     energy = worlds[0].energy
-    names = ["trace", "policy", "deadline", "utility", "regret", "hits", "server", "sent"]
-    head = Table(*names, *(["J"] if energy else []), box=None, pad_edge=False)
-    for column in head.columns[2:]:
-        column.justify = "right"
+    # Eight columns fit a terminal: with joules, one deadline for all goes below the table.
+    deadlines = {row.deadline_s for row in table}
+    with_deadline = energy is None or len(deadlines) > 1
+    head = Table("trace", "policy", box=None, pad_edge=False)
+    for name in (*(["deadline"] if with_deadline else []), "utility", "regret", "hits", "server", "sent"):
+        head.add_column(name, justify="right", no_wrap=True)
+    if energy is not None:
+        head.add_column("J", justify="right", no_wrap=True)
     head.columns[0].overflow = "fold"
-    for column in head.columns[1:]:
-        column.no_wrap = True
+    head.columns[1].no_wrap = True
     for row in table:
         head.add_row(
             Path(row.trace).name,
             row.policy,
-            format_duration(row.deadline_s),
+            *([format_duration(row.deadline_s)] if with_deadline else []),
             _share(row.utility),
             _share(row.regret),
             f"{row.hit_share.mean:.1%}",
@@ -131,6 +134,8 @@ def _print(table: list[Row], worlds: list[DeviceWorld], objective: str) -> None:
         f"simulated: {frames} frames a policy; hits: answered in time by server or device; sent: payload "
         "bytes per captured frame"
     ]
+    if not with_deadline:
+        notes[0] += f"; deadline {format_duration(deadlines.pop())}"
     if energy is not None:
         radio = "with its radio" if energy.radio else "without its radio, which the profile does not know"
         notes.append(

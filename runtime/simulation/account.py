@@ -30,6 +30,7 @@ class DeviceRun:
         wire_bytes: The same with overhead.
         energy_j: Joules of the device from the start to the end, where the world knows its watts. Else those
             beyond rest by the table's `energy_j`, and None unless it knows them for all that was computed.
+        energy_source: What they are marked with: `model:` and the profile's name, or `points.json`.
         reconnects: How often the connection was made again.
         ways: Per frame that was sent, seconds from capture until it left and from there until the server had
             it; infinity for one that never arrived.
@@ -43,6 +44,7 @@ class DeviceRun:
     payload_bytes: int
     wire_bytes: int
     energy_j: float | None
+    energy_source: str | None
     reconnects: int
     ways: list[tuple[float, float]]
 
@@ -90,8 +92,10 @@ class Account:
         reconnects: int,
         ways: list[tuple[float, float]],
         device_j: float | None = None,
+        device_source: str | None = None,
     ) -> DeviceRun:
         """Return the run as counted so far, with what the uplink knows of it and what the device drew."""
+        of_table = None if self._energy_j is None else "points.json"
         summary = self._tally.summary()
         total = max(1, summary.captured)
         return DeviceRun(
@@ -103,6 +107,7 @@ class Account:
             payload_bytes=self._payload_bytes,
             wire_bytes=wire_bytes,
             energy_j=self._energy_j if device_j is None else device_j,
+            energy_source=device_source or of_table,
             reconnects=reconnects,
             ways=ways,
         )

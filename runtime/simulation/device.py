@@ -78,6 +78,7 @@ class _Agent:
         )
         energy = world.energy
         self._energy = None if energy is None else EnergyAccount(energy, world.start_s)
+        self._energy_source = None if energy is None else energy.source
         self._records = {record.point: record for record in world.points.records}
         self._luck = world.luck()
         self._points: dict[int, OperatingPoint] = {}
@@ -108,6 +109,7 @@ class _Agent:
             reconnects=uplink.reconnects,
             ways=uplink.ways,
             device_j=self._energy_j(),
+            device_source=self._energy_source,
         )
 
     # A frame's way through the device.
@@ -204,7 +206,7 @@ class _Agent:
                     rtt_s=link.rtt_s,
                     backlog_bytes=link.backlog_bytes,
                     energy_j=self._energy_j(),
-                    energy_source=None if self._world.energy is None else self._world.energy.source,
+                    energy_source=self._energy_source,
                 )
             )
 

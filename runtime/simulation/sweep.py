@@ -57,6 +57,7 @@ class Outcome:
         payload_bytes: Per captured frame.
         latency_p50_s, latency_p99_s: Over answered frames; None without any.
         energy_j: Per captured frame, as in `DeviceRun`, if known.
+        energy_source: As in `DeviceRun`.
     """
 
     trace: str
@@ -71,6 +72,7 @@ class Outcome:
     latency_p50_s: float | None
     latency_p99_s: float | None
     energy_j: float | None
+    energy_source: str | None
 
     @property
     def regret(self) -> float:
@@ -92,6 +94,7 @@ class Row:
     remote_share: Interval95
     payload_bytes: Interval95
     energy_j: Interval95 | None
+    energy_source: str | None
 
 
 def sweep(
@@ -164,6 +167,7 @@ def rows(outcomes: Iterable[Outcome]) -> list[Row]:
             remote_share=interval95([outcome.remote_share for outcome in cell]),
             payload_bytes=interval95([outcome.payload_bytes for outcome in cell]),
             energy_j=_known([outcome.energy_j for outcome in cell]),
+            energy_source=cell[0].energy_source,
         )
         for (trace, policy, deadline_s), cell in cells.items()
     ]
@@ -202,6 +206,7 @@ def _run_world(world: DeviceWorld, policies: Sequence[str], objective: str) -> l
                 latency_p50_s=run.summary.latency_p50_s,
                 latency_p99_s=run.summary.latency_p99_s,
                 energy_j=None if run.energy_j is None else run.energy_j / world.frames,
+                energy_source=run.energy_source,
             )
         )
     return outcomes

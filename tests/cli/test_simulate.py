@@ -78,6 +78,46 @@ def test_another_machines_times(result: Any, tiny_bundle: Path) -> None:
         "rows"
     ][0]
     assert here["hit_share"]["mean"] >= there["hit_share"]["mean"]
+    # The tiny bundle's table knows no joules; a profile's are modelled, and say so.
+    assert (here["energy_j"], here["energy_source"]) == (None, None)
+    assert there["energy_source"] == "model:pi4"
+    # 2.7 W at rest alone, ten or more frames a second.
+    assert 2.7 / 30 < there["energy_j"]["mean"] < 6.4
+
+
+@pytest.mark.parametrize(
+    "name", ["raspberry-pi-5", "nano", "orin-nano", "laptop", "server-cpu", "server-gpu"]
+)
+def test_reference_machines_by_all_their_names(result: Any, tiny_bundle: Path, name: str) -> None:
+    pytest.importorskip("onnx")
+    flags = ["--trace", "constant:2MB", "--policy", "fixed:3,4", "--device", name]
+    (row,) = result(tiny_bundle, *flags, *FAST)["rows"]
+    assert row["remote_share"]["mean"] > 0.5
+    # Of servers the watts at rest are not known: no joules, not some.
+    assert (row["energy_j"] is None) == name.startswith("server")
+
+
+def test_joules_and_their_label_fit_80_columns(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx")
+    monkeypatch.setenv("COLUMNS", "80")
+    flags = ["--trace", "constant:2MB", "--device", "pi4", "--objective", "energy", *FAST]
+    assert run(["simulate", str(tiny_bundle), *flags]) == 0
+    told = capsys.readouterr().out
+    lines = told.splitlines()
+    assert lines[0].split() == ["trace", "policy", "utility", "regret", "hits", "server", "sent", "J"]
+    assert all(len(line) <= 80 for line in lines if not line.startswith(("simulated", "J:", "objective")))
+    assert "J: joules per captured frame, modelled (model:pi4): resting and computing, with its radio" in told
+    assert "deadline 150 ms" in told
+
+
+def test_energy_is_no_objective_where_no_joules_are_known(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["simulate", str(tiny_bundle), "--objective", "energy", *FAST]) == 3
+    said = capsys.readouterr().err
+    assert "the joules of some points are unknown; name this device's profile (--device)" in said
 
 
 def test_how_many_servers(result: Any, tiny_bundle: Path, tmp_path: Path) -> None:
