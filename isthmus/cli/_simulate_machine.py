@@ -37,18 +37,16 @@ def machine_facts(subject: Subject, machine: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "head_s": {index: Constant(seconds) for index, seconds in head_s.items()},
         "encode_s": Constant(0.0002 * slower),
-        "energy": DeviceEnergy.of(profile),
-        "points": with_joules(
-            subject.points,
-            profile,
-            head_s=head_s,
-            digests={
-                index: bundle.manifest.files[head_name(width)]
-                for index, width in enumerate(bundle.manifest.widths)
-            },
-            threads=profile.threads,
-        ),
     }
+    energy = DeviceEnergy.of(profile)
+    # Joules of computing alone would stand in the results as if they were the device's.
+    if energy is not None:
+        files = {index: head_name(width) for index, width in enumerate(bundle.manifest.widths)}
+        digests = {index: bundle.manifest.files[file] for index, file in files.items()}
+        found["energy"] = energy
+        found["points"] = with_joules(
+            subject.points, profile, head_s=head_s, digests=digests, threads=profile.threads
+        )
     if bundle.has(EXIT):
         found["exit_s"] = Constant(_seconds(bundle, EXIT, profile))
     if bundle.has(LOCAL):
