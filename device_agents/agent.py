@@ -163,7 +163,7 @@ class AgentRun:
             await asyncio.to_thread(self._energy.close)
         if failure is not None:
             raise failure
-        return self._ledger.report(self._flight, results_lost=self._handout.lost)
+        return self._ledger.report(self._flight, self._handout.lost, self._energy.reading())
 
     def push(self, image_hwc: NDArray[np.uint8], truth: int | None = None) -> int:
         """Capture a frame now and return its number; it may have ended when this returns.

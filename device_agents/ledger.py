@@ -7,7 +7,7 @@ written any more is said once and the run goes on: an agent answers frames, the 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import isthmus
@@ -52,6 +52,7 @@ class RunReport:
         reconnects: How often a connection was made again after the first.
         events_lost: Events that could not be written.
         results_lost: Results that could not be handed out.
+        energy: The joules of the run, where its meter knows them.
     """
 
     summary: RunSummary
@@ -59,6 +60,7 @@ class RunReport:
     reconnects: int
     events_lost: int
     results_lost: int = 0
+    energy: EnergyReading = field(default_factory=EnergyReading)
 
 
 class Observer(Protocol):
@@ -195,7 +197,7 @@ class Ledger:
         outcomes = {str(outcome): count for outcome, count in session.outcomes.items()}
         self._write(EndEvent(at_s=now_s, captured=session.captured, outcomes=outcomes, reconnects=reconnects))
 
-    def report(self, flight: Flight, *, results_lost: int) -> RunReport:
+    def report(self, flight: Flight, results_lost: int, energy: EnergyReading) -> RunReport:
         """Return what the run amounted to."""
         return RunReport(
             summary=self.summary,
@@ -203,6 +205,7 @@ class Ledger:
             reconnects=flight.reconnects,
             events_lost=self.events_lost,
             results_lost=results_lost,
+            energy=energy,
         )
 
     def _write(self, event: Event) -> None:

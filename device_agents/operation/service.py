@@ -50,7 +50,8 @@ TimeoutStartSec=120
 TimeoutStopSec=15
 WatchdogSec=45
 
-# Cameras and the Raspberry Pi's firmware belong to the group video, accelerators to render.
+# Cameras and the Raspberry Pi's firmware belong to the group video, accelerators to render, and serial
+# lines, on which an energy meter may be, to dialout.
 {groups}
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -118,7 +119,7 @@ def unit_text(
     )
 
 
-def present_groups(wanted: tuple[str, ...] = ("video", "render", "gpio")) -> tuple[str, ...]:
+def present_groups(wanted: tuple[str, ...] = ("video", "render", "gpio", "dialout")) -> tuple[str, ...]:
     """Return those of `wanted` that this system has: a unit that names another does not start."""
     import grp
 

@@ -205,6 +205,9 @@ def _result(report: RunReport, config: AgentConfig, bundle: Bundle, provider: st
         "events": None if config.events is None else str(config.events),
         "events_lost": report.events_lost,
         "results_lost": report.results_lost,
+        "energy_j": report.energy.energy_j,
+        "energy_source": report.energy.source,
+        "idle_w": report.energy.idle_w,
     }
 
 
@@ -229,7 +232,20 @@ def _show(report: RunReport, config: AgentConfig, to: Console) -> None:
     if config.events is not None:
         lost = f", {report.events_lost} events lost" if report.events_lost else ""
         lines.append(f"events: {config.events}{lost}")
+    if report.energy.source is not None:
+        lines.append(_energy(report))
     if report.results_lost:
         lines.append(f"{report.results_lost} results lost")
     for line in lines:
         to.print(line, markup=False, soft_wrap=True)
+
+
+def _energy(report: RunReport) -> str:
+    from isthmus.runtime.energy import is_modelled
+
+    found, captured = report.energy, report.summary.captured
+    how = f"{'modelled' if is_modelled(str(found.source)) else 'measured'}: {found.source}"
+    if found.energy_j is None:
+        return f"energy unknown ({how})"
+    each = f", {found.energy_j / captured:.3g} J a frame" if captured else ""
+    return f"energy: {found.energy_j:.1f} J{each} ({how})"

@@ -99,6 +99,10 @@ def test_status_shows_watts_and_says_whether_they_are_measured(run, settings, tm
     joules.write_text('{"at_s":0,"energy_j":0}\n{"at_s":3600,"energy_j":18000}\n')
     meter = {"energy": f"replay:{joules}", "energy_idle": "200ms"}
     assert run("-c", settings(duration="1s", fps=20, status=str(status), **meter), "--quiet")[0] == 0
+    code, told, _ = run("-c", settings(frames=5, fps=20, **meter), "--json")
+    assert (code, json.loads(told)["energy_source"]) == (0, f"replay:{joules}")
+    assert json.loads(told)["energy_j"] > 0
+    assert json.loads(told)["idle_w"] == pytest.approx(5.0, rel=0.05)
     (line,) = [line for line in run("status", status)[1].splitlines() if line.startswith("energy")]
     assert line.startswith("energy 5.00 W now, 5.00 W at rest, ")
     assert line.endswith(f" J so far (measured: replay:{joules})")
@@ -108,6 +112,16 @@ def test_status_shows_watts_and_says_whether_they_are_measured(run, settings, tm
     modelled = msgspec.structs.replace(unknown, energy_j=2.4, idle_w=None, energy_source="model:board")
     write_status(status, modelled)
     assert "energy 2 J so far (modelled: model:board)" in run("status", status)[1]
+
+
+def test_the_summary_says_joules_per_frame_and_their_source(run, settings, tmp_path):
+    joules = tmp_path / "joules.jsonl"
+    joules.write_text('{"at_s":0,"energy_j":0}\n{"at_s":3600,"energy_j":18000}\n')
+    meter = {"energy": f"replay:{joules}", "energy_idle": "0s"}
+    code, told, _ = run("-c", settings(frames=5, fps=20, **meter), "--quiet")
+    assert code == 0
+    (line,) = [line for line in told.splitlines() if line.startswith("energy")]
+    assert re.fullmatch(rf"energy: [0-9.]+ J, [0-9.]+ J a frame \(measured: replay:{joules}\)", line)
 
 
 def test_a_meter_that_is_not_there_is_one_line(run, settings):

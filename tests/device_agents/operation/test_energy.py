@@ -121,6 +121,22 @@ async def test_a_runs_log_and_status_have_its_joules(launch, account, tiny, tmp_
     assert ended.power_w == pytest.approx(5.0, rel=0.02)
 
 
+async def test_correct_answers_per_joule_need_a_device_that_knows_its_joules(
+    launch, account, scripted_server, tiny
+):
+    server = await scripted_server()
+    told = {"policy": "expected-utility", "objective": "energy", "frames": 20}
+    with pytest.raises(InputError, match=r"joules of some points are unknown; name .* \(--device\)"):
+        launch(tiny, server.address, **told)
+    agent, task, path = launch(tiny, server.address, device="pi4", **told)
+    state = agent._guard._device.state(server_s=0.001)
+    assert state.transmit_j_per_byte == pytest.approx(2.2654e-6)
+    await asyncio.wait_for(task, 20)
+    run, _, _, end = account(path)
+    assert run.radio.source == "scaled"
+    assert end.captured == 20
+
+
 async def test_pushed_frames_do_not_wait_for_a_rest(tiny, banks, watcher, recording):
     from isthmus.device_agents.agent import AgentRun
 
