@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from isthmus.device_agents.profiling.bundle_run import Profile
 
-# Seconds of measuring a plain network's nodes, about.
-_BUDGET_S = 20.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -79,11 +76,25 @@ def write_bundle_machine(machine: Machine, bundle: Path, profile: Profile, provi
 
 
 def write_network_machine(
-    machine: Machine, model: Path, dim: list[str], *, default: Path, note: Callable[[str], None]
+    machine: Machine,
+    model: Path,
+    dim: list[str],
+    *,
+    default: Path,
+    budget_s: float,
+    note: Callable[[str], None],
 ) -> Path | None:
     """Measure the nodes of a plain network and write, or add to, the profile, as `isthmus partition profile`.
 
     Without onnx there are no nodes to be seen: then nothing is written, unless a file was asked for.
+
+    Args:
+        machine: What was asked for.
+        model: The network.
+        dim: Sizes of its symbolic dimensions, as text.
+        default: The file, if none was asked for.
+        budget_s: Seconds to spend on its nodes, about.
+        note: Takes one line for people.
 
     Raises:
         MissingExtraError: If it was, and onnx is missing.
@@ -110,7 +121,7 @@ def write_network_machine(
         name=machine.name,
         threads=machine.threads,
         provider=machine.provider,
-        budget_s=_BUDGET_S,
+        budget_s=budget_s,
     )
     write_machine(file, fresh if known is None else add_profile(known, fresh, str(file), name=machine.name))
     return file

@@ -102,7 +102,7 @@ def _print_table(figures: Sequence[WayFigures], parts: Sequence[str]) -> None:
         "fps",
         *(["mJ*" if modelled else "mJ"] if energy else []),
     ]
-    table = Table(*headers, box=None, pad_edge=False)
+    table = Table(*headers, box=None, pad_edge=False, padding=(0, 1 if energy else 2, 0, 0))
     for column in table.columns[1:]:
         column.justify = "right"
         column.no_wrap = True

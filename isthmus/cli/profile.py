@@ -65,6 +65,7 @@ def device(
         list[str] | None,
         typer.Option(metavar="NAME=N", help="Size of a symbolic dimension of MODEL; may be repeated."),
     ] = None,
+    budget: Annotated[str, typer.Option(help="Time to spend on the nodes of a MODEL, about.")] = "20s",
     authority: AuthorityFlag = None,
     certificate: CertificateFlag = None,
     key: KeyFlag = None,
@@ -142,7 +143,12 @@ def device(
             about, profile = run_network(target, dim or [], threads, provider, loads, extent, meter, show)
             show("measuring its nodes")
             written = write_network_machine(
-                described, target, dim or [], default=_MACHINE_FILE, note=console.print
+                described,
+                target,
+                dim or [],
+                default=_MACHINE_FILE,
+                budget_s=parse_duration_s(budget),
+                note=console.print,
             )
     if trace is not None:
         write_trace(trace, trace_events(profile.sections, offset=profile.offset, moments=profile.moments))
