@@ -18,8 +18,8 @@ from typing import IO, Literal
 import msgspec
 
 from isthmus.runtime.bundle.points import OperatingPoint
-from isthmus.runtime.energy import RadioModel
 from isthmus.runtime.errors import ArtifactError
+from isthmus.runtime.machines import RadioModel
 from isthmus.runtime.event_lines import decode_lines, read_lines
 
 EVENT_SCHEMA_VERSION = 1

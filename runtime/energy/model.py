@@ -3,7 +3,7 @@
     watts = idle + compute × the busy share of its processors + what its radio draws
 
 The busy share is the kernel's own (`/proc/stat`); bytes are those that crossed its network interfaces. The
-linear form is that of Fan, Weber and Barroso (ISCA 2007, eq. 1); the radio's is `RadioModel`'s.
+linear form is that of Fan, Weber and Barroso (ISCA 2007); the radio's is `RadioModel`'s.
 """
 
 from __future__ import annotations

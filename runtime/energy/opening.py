@@ -6,6 +6,7 @@ opens a model, because modelled joules are for those who ask for them, nor NVML,
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ AUTOMATIC: tuple[Sensor, ...] = (
     Sensor("rapl", "processors and their memory, not the whole machine", open_rapl),
 )
 SENSORS = (*AUTOMATIC, Sensor("nvml", "the GPU alone", _nvml))
+_BY_NAME = {sensor.name: sensor for sensor in SENSORS}
+_NVML = re.compile(r"nvml(?::([0-9]{1,3}))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,11 @@ def open_meter(spec: str, *, root: Path = Path("/"), clock: Clock = time.monoton
         return ModelMeter(rest, root=root, clock=clock)
     if name == "replay" and rest:
         return ReplayMeter(Path(rest).expanduser(), clock=clock)
-    parts = [_part(part, spec, root, clock) for part in spec.split("+")]
+    names = spec.split("+")
+    # What is measured is never added to what is modelled, so a model is no part of a sum.
+    if not all(_NVML.fullmatch(name) or name in _BY_NAME for name in names):
+        raise InputError(f"energy meter {spec!r} is not known; give {METERS}")
+    parts = [_part(name, root, clock) for name in names]
     return parts[0] if len(parts) == 1 else Together(parts)
 
 
@@ -132,16 +139,13 @@ def _first_readable(sensors: Sequence[Sensor], root: Path, clock: Clock) -> Ener
     return None
 
 
-def _part(part: str, spec: str, root: Path, clock: Clock) -> EnergyMeter:
-    name, _, index = part.partition(":")
-    if name == "nvml" and (not index or index.isdecimal()):
-        return open_nvml(clock, index=int(index or 0))
-    sensor = next((sensor for sensor in SENSORS if sensor.name == part), None)
-    if sensor is None:
-        raise InputError(f"energy meter {spec!r} is not known; give {METERS}")
-    meter = sensor.open(root, clock)
+def _part(name: str, root: Path, clock: Clock) -> EnergyMeter:
+    gpu = _NVML.fullmatch(name)
+    if gpu is not None:
+        return open_nvml(clock, index=int(gpu[1] or 0))
+    meter = _BY_NAME[name].open(root, clock)
     if meter is None:
         raise InputError(
-            f"energy meter {part!r}: this machine has no such sensor; see 'isthmus agent doctor'"
+            f"energy meter {name!r}: this machine has no such sensor; see 'isthmus agent doctor'"
         )
     return meter

@@ -1,6 +1,7 @@
 """A meter that says again what another one said: for tests, and for looking at a run twice.
 
-The file has JSON lines; those with `at_s` and `energy_j` count, so a run's event log is such a file.
+The file has JSON lines; those with `at_s` and `energy_j` count, so a run's event log is such a file. What was
+modelled when it was recorded is no measurement because it is played again: the label stays.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from isthmus.runtime.errors import InputError
 class _Line(msgspec.Struct, frozen=True):
     at_s: float | None = None
     energy_j: float | None = None
+    energy_source: str | None = None
 
 
 class ReplayMeter:
@@ -31,12 +33,10 @@ class ReplayMeter:
         InputError: If the file cannot be read, or knows no joules.
     """
 
-    measured = True
-
     def __init__(self, file: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.source = f"replay:{file}"
         self.trouble: str | None = None
-        self._at_s, self._energy_j = _recording(file)
+        self._at_s, self._energy_j, self.measured = _recording(file)
+        self.source = f"replay:{file}" if self.measured else f"model:replay:{file}"
         self._clock = clock
         self._opened_s = clock()
 
@@ -58,9 +58,11 @@ class ReplayMeter:
         """See `EnergyMeter`."""
 
 
-def _recording(file: Path) -> tuple[list[float], list[float]]:
+def _recording(file: Path) -> tuple[list[float], list[float], bool]:
+    """Return instants, joules, and whether all of these were measured."""
     at_s: list[float] = []
     energy_j: list[float] = []
+    measured = True
     try:
         with file.open("rb") as lines:
             for number, text in enumerate(lines, start=1):
@@ -80,10 +82,11 @@ def _recording(file: Path) -> tuple[list[float], list[float]]:
                     )
                 at_s.append(line.at_s)
                 energy_j.append(line.energy_j)
+                measured = measured and not (line.energy_source or "").startswith("model:")
     except OSError as error:
         raise InputError(
             f"{file}: {error.strerror or error}; give a recording, as an agent's event log"
         ) from None
     if len(at_s) < 2:
         raise InputError(f"{file}: fewer than two lines have joules; record a run with a meter")
-    return at_s, energy_j
+    return at_s, energy_j, measured

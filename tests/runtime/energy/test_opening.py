@@ -12,7 +12,7 @@ def test_none_is_no_meter(tree):
 
 
 @pytest.mark.parametrize(
-    "spec", ["", "watts", "model", "model:", "serial:", "replay:", "nvml:x", "auto+rapl"]
+    "spec", ["", "watts", "model", "model:", "serial:", "replay:", "nvml:x", "auto+rapl", "rapl+model:pi4"]
 )
 def test_what_is_no_meter_is_refused_with_those_that_are(spec, tree):
     with pytest.raises(InputError, match="is not known; give auto, none, jetson, rpi5, rapl"):

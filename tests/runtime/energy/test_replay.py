@@ -30,6 +30,14 @@ def test_a_recording_is_replayed_from_its_first_joules(recording, clock):
     assert "ended" in meter.trouble
 
 
+def test_what_was_modelled_stays_so(recording):
+    assert open_meter(f"replay:{recording}").measured
+    with recording.open("a") as file:
+        file.write('{"type":"link","at_s":9.0,"energy_j":18.0,"energy_source":"model:pi4"}\n')
+    meter = open_meter(f"replay:{recording}")
+    assert (meter.measured, meter.source) == (False, f"model:replay:{recording}")
+
+
 def test_a_torn_last_line_is_ignored(recording):
     recording.write_bytes(recording.read_bytes() + b'{"type":"link","at_s":9.0,"ener')
     assert open_meter(f"replay:{recording}").read_j() is not None

@@ -53,6 +53,19 @@ def test_an_unknown_reading_makes_watts_unknown_until_there_are_two_again(clock)
     assert (sampler.energy_j, sampler.power_w, sampler.trouble) == (5.0, None, None)
 
 
+def test_a_sensor_that_no_longer_answers_is_unknown(clock):
+    meter = Meter()
+    sampler = EnergySampler(meter, clock=clock)
+    sampler.sample()
+    clock.pass_s(1.0)
+    sampler.sample()
+    clock.pass_s(14.0)
+    assert sampler.energy_j == 0.0
+    clock.pass_s(2.0)
+    assert (sampler.energy_j, sampler.power_w) == (None, None)
+    assert sampler.trouble == "rapl: the sensor has not answered for 16 s"
+
+
 def test_a_thread_reads_until_it_is_closed():
     meter = Meter()
     sampler = EnergySampler(meter)
