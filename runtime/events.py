@@ -19,8 +19,8 @@ import msgspec
 
 from isthmus.runtime.bundle.points import OperatingPoint
 from isthmus.runtime.errors import ArtifactError
-from isthmus.runtime.machines import RadioModel
 from isthmus.runtime.event_lines import decode_lines, read_lines
+from isthmus.runtime.machines import RadioModel
 
 EVENT_SCHEMA_VERSION = 1
 
