@@ -228,6 +228,7 @@ def _closed(turns: list[Taken]) -> dict[str, Any]:
         "client_core_share": float(np.mean([taken.client_share for taken in turns])),
         "server_core_share": float(np.mean([taken.server_share for taken in turns])),
         "refused": sum(taken.refused for taken in turns),
+        "lost": sum(taken.lost for taken in turns),
     }
 
 
@@ -241,6 +242,7 @@ def _open(found: list[tuple[float, Taken, Any]]) -> dict[str, Any]:
         "sent_late_p99_s": float(np.percentile(np.concatenate([taken.late_s for taken in turns]), 99)),
         "client_core_share": float(np.mean([taken.client_share for taken in turns])),
         "refused": sum(taken.refused for taken in turns),
+        "lost": sum(taken.lost for taken in turns),
     }
 
 

@@ -17,7 +17,7 @@ from _peers.lines import HttpLine, Line, latent_calls, latent_line, payload_line
 from _peers.offline import Offline
 from _peers.places import environment
 from _peers.tails import Tail
-from isthmus.runtime.errors import GateError
+from isthmus.runtime.errors import BackendError, GateError, NetworkError
 
 PEERS = ("triton", "mlserver", "litserve")
 # Largest difference of a score from the golden one, as a share of their range: other versions of ONNX
@@ -105,13 +105,20 @@ class Contest:
 
     @contextlib.contextmanager
     def turn(self, road: str) -> Iterator[Child]:
-        """Let the servers of other makers stand still while `road` has its turn; yield its server."""
+        """Let the servers of other makers stand still while `road` has its turn; yield its server.
+
+        Raises:
+            BackendError: If a connection to it was lost meanwhile.
+        """
         mine = self.server(road)
         with contextlib.ExitStack() as others:
             for name, child in self._children.items():
                 if child is not mine and name != "ours":
                     others.enter_context(child.paused())
-            yield mine
+            try:
+                yield mine
+            except NetworkError as error:
+                raise BackendError(f"{road}: {error}; {mine.condition()}") from None
 
     async def check(self) -> None:
         """Compare an answer of every contender to every latent with the golden one.

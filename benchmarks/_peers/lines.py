@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from _peers.round_trips import plain_channel
 from _peers.tails import Tail
 from isthmus.runtime.errors import BusyError, NetworkError
-from isthmus.runtime.wire import InferenceStub, latent_request, lean_request, oip, parse_answer
+from isthmus.runtime.wire import (
+    InferenceStub,
+    channel_options,
+    latent_request,
+    lean_request,
+    oip,
+    parse_answer,
+)
 from isthmus.runtime.wire.tls import ClientSecurity
 
 # Far more than any frame takes: none is to be late, for late frames are cheap.
@@ -60,8 +67,11 @@ class StreamLine:
         frame_id = str(self._sent)
         self._sent += 1
         waiting = self._waiting[frame_id] = asyncio.get_running_loop().create_future()
-        async with self._writing:  # gRPC takes one message of a call at a time
-            await self._call.write(self._request(frame, frame_id))
+        try:
+            async with self._writing:  # gRPC takes one message of a call at a time
+                await self._call.write(self._request(frame, frame_id))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._reader  # it knows why the stream has ended, and tells everybody who waits
         response = await waiting
         answer = parse_answer(response.infer_response)
         if response.error_message or answer.outcome != "ok":
@@ -83,6 +93,7 @@ class StreamLine:
             error = NetworkError(f"the stream failed: {failed.code().name} {failed.details()}")
         for waiting in self._waiting.values():
             waiting.set_exception(error)
+        self._waiting.clear()
 
 
 class UnaryLine:
@@ -154,7 +165,8 @@ def payload_line(address: str, tail: Tail, points: tuple[int, ...], number: int)
         model = name if frame_id == "0" else ""
         return lean_request(model=model, frame_id=frame_id, payload=payload, budget_us=_BUDGET_US)
 
-    return StreamLine(ClientSecurity().channel(address), request)
+    # A server has one core here: 128 lines that connect may take longer than a device would wait.
+    return StreamLine(ClientSecurity().channel(address, channel_options(handshake_s=20.0)), request)
 
 
 def latent_line(address: str, tail: Tail) -> StreamLine:

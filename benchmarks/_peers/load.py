@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from _peers.children import Child
 from _peers.lines import Line
-from isthmus.runtime.errors import IsthmusError
+from isthmus.runtime.errors import BusyError, NetworkError
 
 Open = Callable[[int], Line]
 
 # A stretch that has seen too few answers may become so many times longer.
 _LONGER = 6
+# So many lines connect together.
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,8 @@ class Taken:
         latency_s: Seconds of each frame.
         client_share, server_share: Processor time of this process and of the server, as shares of a core.
         late_s: How late each frame was sent, open loop; empty in the closed loop.
-        refused: Frames that got no scores.
+        refused: Frames that the server would not take.
+        lost: Frames whose connection broke.
     """
 
     frames_per_s: float
@@ -38,6 +41,47 @@ class Taken:
     server_share: float
     late_s: NDArray[np.float64]
     refused: int
+    lost: int
+
+
+class Lines:
+    """The open lines of a stretch of load; one that is lost is replaced, and its frame counted as lost."""
+
+    def __init__(self, open_line: Open, count: int) -> None:
+        self._open = open_line
+        self._lines = [open_line(number) for number in range(count)]
+        self.lost = 0
+
+    async def warm(self) -> None:
+        """Have an answer over every line; a few at a time, for connecting takes the server's core as well."""
+        for start in range(0, len(self._lines), _AT_ONCE):
+            group = self._lines[start : start + _AT_ONCE]
+            await asyncio.gather(*(line.ask(start + number) for number, line in enumerate(group)))
+
+    async def ask(self, number: int, frame: int) -> bool:
+        """Ask line `number`; False if the frame got no scores because the line was lost.
+
+        Raises:
+            BusyError: If the server refuses it.
+            NetworkError: If lines are lost again and again.
+        """
+        line = self._lines[number]
+        try:
+            await line.ask(frame)
+        except NetworkError:
+            self.lost += 1
+            if self.lost > len(self._lines):
+                raise
+            if self._lines[number] is line:  # others may wait on the same one
+                self._lines[number] = self._open(number)
+                await line.close()
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Hang up all of them."""
+        for line in self._lines:
+            await line.close()
 
 
 class _Clocks:
@@ -57,43 +101,44 @@ async def closed_loop(open_line: Open, server: Child, *, streams: int, seconds: 
 
     Every line has had an answer before the clock starts.
     """
-    lines = [open_line(number) for number in range(streams)]
+    lines = Lines(open_line, streams)
     stop = False
     answered: list[tuple[float, float]] = []  # when, after how long
     refused = 0
 
-    async def device(line: Line, number: int) -> None:
+    async def device(number: int) -> None:
         nonlocal refused
         frame = number
         while not stop:
             began_s = time.perf_counter()
             try:
-                await line.ask(frame)
-                ended_s = time.perf_counter()
-                answered.append((ended_s, ended_s - began_s))
-            except IsthmusError:
+                if await lines.ask(number, frame):
+                    ended_s = time.perf_counter()
+                    answered.append((ended_s, ended_s - began_s))
+            except BusyError:
                 refused += 1
                 await asyncio.sleep(0.01)
             frame += 1
 
-    await asyncio.gather(*(line.ask(number) for number, line in enumerate(lines)))
-    devices = [asyncio.create_task(device(line, number)) for number, line in enumerate(lines)]
-    # A few batches, until frames of all streams are spread over them as they will be.
-    await asyncio.sleep(0.2 * seconds)
-    clocks = _Clocks(server)
-    begin_s = time.perf_counter()
-    counted = len(answered)
-    await asyncio.sleep(seconds)
-    # On a machine that something else keeps busy, a stretch may see no whole batch.
-    latest_s = begin_s + _LONGER * seconds
-    while len(answered) - counted < 2 * streams and time.perf_counter() < latest_s:  # noqa: ASYNC110
-        await asyncio.sleep(0.1 * seconds)
-    end_s = time.perf_counter()
-    _, client, of_server = clocks.shares()
-    stop = True
-    await asyncio.gather(*devices)
-    for line in lines:
-        await line.close()
+    try:
+        await lines.warm()
+        devices = [asyncio.create_task(device(number)) for number in range(streams)]
+        # A few batches, until frames of all streams are spread over them as they will be.
+        await asyncio.sleep(0.2 * seconds)
+        clocks = _Clocks(server)
+        begin_s = time.perf_counter()
+        counted = len(answered)
+        await asyncio.sleep(seconds)
+        # On a machine that something else keeps busy, a stretch may see no whole batch.
+        latest_s = begin_s + _LONGER * seconds
+        while len(answered) - counted < 2 * streams and time.perf_counter() < latest_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.1 * seconds)
+        end_s = time.perf_counter()
+        _, client, of_server = clocks.shares()
+        stop = True
+        await asyncio.gather(*devices)
+    finally:
+        await lines.close()
     times_s, latencies_s = (np.array(column) for column in zip(*answered, strict=True))
     return Taken(
         frames_per_s=answer_rate(times_s, begin_s, end_s),
@@ -102,6 +147,7 @@ async def closed_loop(open_line: Open, server: Child, *, streams: int, seconds: 
         server_share=of_server,
         late_s=np.empty(0),
         refused=refused,
+        lost=lines.lost,
     )
 
 
@@ -132,7 +178,7 @@ async def open_loop(
 
     A frame's latency counts from when it was due, not from when this process came to send it.
     """
-    lines = [open_line(number) for number in range(streams)]
+    lines = Lines(open_line, streams)
     latency_s: list[float] = []
     late_s: list[float] = []
     refused = 0
@@ -141,24 +187,25 @@ async def open_loop(
         nonlocal refused
         late_s.append(time.perf_counter() - due_s)
         try:
-            await lines[number % streams].ask(number)
-            latency_s.append(time.perf_counter() - due_s)
-        except IsthmusError:
+            if await lines.ask(number % streams, number):
+                latency_s.append(time.perf_counter() - due_s)
+        except BusyError:
             refused += 1
 
-    await asyncio.gather(*(line.ask(number) for number, line in enumerate(lines)))
-    clocks = _Clocks(server)
-    began_s = time.perf_counter()
-    tasks = []
-    for number, arrival_s in enumerate(arrivals_s):
-        due_s = began_s + float(arrival_s)
-        if (pause_s := due_s - time.perf_counter()) > 0:
-            await asyncio.sleep(pause_s)
-        tasks.append(asyncio.create_task(frame(number, due_s)))
-    await asyncio.gather(*tasks)
-    elapsed_s, client, of_server = clocks.shares()
-    for line in lines:
-        await line.close()
+    try:
+        await lines.warm()
+        clocks = _Clocks(server)
+        began_s = time.perf_counter()
+        tasks = []
+        for number, arrival_s in enumerate(arrivals_s):
+            due_s = began_s + float(arrival_s)
+            if (pause_s := due_s - time.perf_counter()) > 0:
+                await asyncio.sleep(pause_s)
+            tasks.append(asyncio.create_task(frame(number, due_s)))
+        await asyncio.gather(*tasks)
+        elapsed_s, client, of_server = clocks.shares()
+    finally:
+        await lines.close()
     return Taken(
         frames_per_s=len(latency_s) / elapsed_s,
         latency_s=np.array(latency_s),
@@ -166,6 +213,7 @@ async def open_loop(
         server_share=of_server,
         late_s=np.array(late_s),
         refused=refused,
+        lost=lines.lost,
     )
 
 

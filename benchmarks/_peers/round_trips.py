@@ -224,7 +224,7 @@ def plain_channel(address: str) -> grpc.aio.Channel:
     """Return a channel with the options of an agent's to a server that is not ours."""
     from isthmus.runtime.wire import channel_options
 
-    return grpc.aio.insecure_channel(address, options=channel_options(gentle=True))
+    return grpc.aio.insecure_channel(address, options=channel_options(gentle=True, handshake_s=20.0))
 
 
 def _check(answer: Any, frame_id: str) -> None:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli._common import JsonFlag, console, errors
+from isthmus.cli._serve_lines import print_line, ready_line, said, stopped_line
 
 if TYPE_CHECKING:
     from isthmus.runtime.server import DrainReport, ReadyReport, ServerConfig, TailServer
     from isthmus.runtime.server.records import Recorder
+    from isthmus.runtime.server.worker_link import WorkerLink
 
 
 _Text = str | None
@@ -40,6 +42,9 @@ def command(
     port: Annotated[_Number, typer.Option(help="Port to bind; 0 = any free one [8001].")] = None,
     processes: Annotated[
         _Number, typer.Option(help="Processes on the port, each with every bundle, restarted when dead [1].")
+    ] = None,
+    hung_after: Annotated[
+        _Text, typer.Option(help="Silence after which one of several processes is replaced [30s].")
     ] = None,
     threads: Annotated[_Number, typer.Option(help="Cores per tail, and decoder threads [all].")] = None,
     backend: Annotated[_Text, typer.Option(help="auto, onnxruntime or torch [auto].")] = None,
@@ -114,7 +119,7 @@ def command(
     elif settings.processes > 1:
         _supervise(settings, as_json=as_json)
     else:
-        _print(_stopped(run_server(_serve(settings, as_json=as_json)), as_json=as_json))
+        print_line(stopped_line(run_server(_serve(settings, as_json=as_json)), as_json=as_json))
 
 
 async def _serve(config: ServerConfig, *, as_json: bool, parent: int | None = None) -> DrainReport:
@@ -122,6 +127,7 @@ async def _serve(config: ServerConfig, *, as_json: bool, parent: int | None = No
     from isthmus.runtime.server import TailServer, run_until
     from isthmus.runtime.server.metrics import MULTIPROCESS_DIRECTORY, Metrics, MetricsPage
     from isthmus.runtime.server.tracing import Tracer
+    from isthmus.runtime.server.worker_link import WorkerLink
 
     stops: asyncio.Queue[int] = asyncio.Queue()
     with contextlib.ExitStack() as stack:
@@ -137,7 +143,12 @@ async def _serve(config: ServerConfig, *, as_json: bool, parent: int | None = No
             tracer = Tracer()
             recorders.append(tracer)
             stack.callback(tracer.close)
-        server = TailServer(config, recorders=recorders)
+        link: WorkerLink | None = None
+        if parent is not None:
+            link = WorkerLink(
+                lambda said: print_line(json.dumps(said)), lambda change, name: server.change(change, name)
+            )
+        server = TailServer(config, recorders=recorders, announce=None if link is None else link.announce)
 
         def on_ready(report: ReadyReport) -> None:
             # Until here a signal ends the process at once: nothing has been accepted.
@@ -145,14 +156,25 @@ async def _serve(config: ServerConfig, *, as_json: bool, parent: int | None = No
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stops.put_nowait, number)
             loop.add_signal_handler(signal.SIGHUP, _reload, server, loop)
-            said = _said(report, page.port if page is not None else None)
-            _print(json.dumps(said) if as_json else _ready(said, config))
+            facts = said(report, page.port if page is not None else None)
+            print_line(json.dumps(facts) if as_json else ready_line(facts, config))
 
-        orphaned = asyncio.create_task(_stop_when_orphaned(parent, stops))
+        helpers = [asyncio.create_task(_stop_when_orphaned(parent, stops))]
+        if link is not None:
+            helpers += [asyncio.create_task(link.live()), asyncio.create_task(_hear_supervisor(link))]
         try:
             return await run_until(stops, server, on_ready)
         finally:
-            orphaned.cancel()
+            for helper in helpers:
+                helper.cancel()
+
+
+async def _hear_supervisor(link: WorkerLink) -> None:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async for line in reader:
+        link.hear(json.loads(line))
 
 
 def _reload(server: TailServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -179,12 +201,13 @@ def _work(config: ServerConfig, told: str) -> None:
     number, port = (int(part) for part in told.split(":"))
     config = dataclasses.replace(config, port=port)
     logging.getLogger("isthmus.server").info("worker %d starts", number)
-    _print(_stopped(run_server(_serve(config, as_json=True, parent=os.getppid())), as_json=True))
+    print_line(stopped_line(run_server(_serve(config, as_json=True, parent=os.getppid())), as_json=True))
 
 
 def _supervise(config: ServerConfig, *, as_json: bool) -> None:
     """Keep `config.processes` workers running, each this very command."""
-    from isthmus.runtime.server.supervisor import ReservedPort, StartFailedError
+    from isthmus.runtime.server.reserved_port import ReservedPort
+    from isthmus.runtime.server.supervisor import StartFailedError
 
     with contextlib.ExitStack() as stack:
         port = ReservedPort(config.host, config.port)
@@ -199,7 +222,7 @@ def _supervise(config: ServerConfig, *, as_json: bool) -> None:
             report = asyncio.run(_keep_workers(config, port.port, environment, as_json=as_json))
         except StartFailedError as failed:
             raise typer.Exit(failed.code if failed.code > 0 else 1) from None
-    _print(_stopped(report, as_json=as_json))
+    print_line(stopped_line(report, as_json=as_json))
 
 
 async def _keep_workers(
@@ -218,15 +241,16 @@ async def _keep_workers(
         page = MetricsPage(summed_registry(), host=config.metrics_host, port=config.metrics_port)
     metrics = {} if page is None else {"metrics_port": page.port}
 
-    def on_ready(said: dict[str, Any]) -> None:
-        said = {**said, "processes": config.processes, **metrics}
-        _print(json.dumps(said) if as_json else _ready(said, config))
+    def on_ready(heard: dict[str, Any]) -> None:
+        facts = {**heard, "processes": config.processes, **metrics}
+        print_line(json.dumps(facts) if as_json else ready_line(facts, config))
 
     supervisor = Supervisor(
         (sys.executable, "-m", "isthmus", *sys.argv[1:]),
         processes=config.processes,
         port=port,
         grace_s=config.grace_s,
+        hung_s=config.hung_s,
         environment=environment,
         on_ready=on_ready,
         on_death=forget_process if page is not None else lambda pid: None,
@@ -238,47 +262,6 @@ async def _keep_workers(
             page.close()
     outcomes = dict(sorted(supervisor.outcomes.items()))
     return DrainReport(outcomes=outcomes, complete=supervisor.complete, drain_s=supervisor.drain_s)
-
-
-def _said(report: ReadyReport, metrics_port: int | None) -> dict[str, Any]:
-    said = {
-        "event": "ready",
-        "port": report.port,
-        "models": list(report.models),
-        "provider": report.providers[0] if report.providers else None,
-        "providers": dict(zip(report.models, report.providers, strict=True)),
-    }
-    return said if metrics_port is None else {**said, "metrics_port": metrics_port}
-
-
-def _ready(said: dict[str, Any], config: ServerConfig) -> str:
-    models = ", ".join(f"{name} ({provider})" for name, provider in said["providers"].items()) or "no model"
-    processes = f", {config.processes} processes" if config.processes > 1 else ""
-    metrics = f"; metrics on {config.metrics_host}:{said['metrics_port']}" if "metrics_port" in said else ""
-    return f"ready on {config.host}:{said['port']}{processes}: {models}{metrics}"
-
-
-def _stopped(report: DrainReport, *, as_json: bool) -> str:
-    if as_json:
-        return json.dumps(
-            {
-                "event": "stopped",
-                "outcomes": report.outcomes,
-                "complete": report.complete,
-                "drain_s": round(report.drain_s, 3),
-            }
-        )
-    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in report.outcomes.items()) or "none"
-    rest = "" if report.complete else "; the grace ended before every call had"
-    return f"stopped after {report.drain_s:.2f} s; frames: {outcomes}{rest}"
-
-
-def _print(line: str) -> None:
-    try:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever started us is gone; serving and stopping go on without it
-        sys.stdout = sys.stderr
 
 
 def _log_to_stderr(*, as_json: bool) -> None:

@@ -31,6 +31,7 @@ from isthmus.runtime.server.service import TailService
 from isthmus.runtime.server.servicer import Servicer
 from isthmus.runtime.server.shelf import Shelf
 from isthmus.runtime.server.watch import changed_bundles
+from isthmus.runtime.server.worker_link import Change
 from isthmus.runtime.server.workers import Workers
 from isthmus.runtime.wire import SERVICE_NAME, add_servicer, server_options
 
@@ -71,6 +72,7 @@ class TailServer:
         open_model: Callable[[Bundle, ServerConfig, Workers], ServedModel] = ServedModel.open,
         recorders: Sequence[Recorder] = (),
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        announce: Change | None = None,
     ) -> None:
         """Make a server after `config`; nothing is bound yet.
 
@@ -79,6 +81,7 @@ class TailServer:
             open_model: Brings another backend.
             recorders: Are told of every frame and batch.
             interceptors: Stand before every call, behind the doorman who asks who calls.
+            announce: Has other processes on the port load or unload a model, as a client asked this one to.
 
         Raises:
             InputError: If a file of its security cannot be used.
@@ -86,6 +89,7 @@ class TailServer:
         self._config = config
         self._open_model = open_model
         self._recorders = tuple(recorders)
+        self._announce = announce
         self._shelf = Shelf(config.bundles, config.repository)
         self._service = TailService(self._shelf, self._open, self._set_model_health)
         self._servicer = Servicer(self._service, stream_window=config.stream_window)
@@ -123,7 +127,8 @@ class TailServer:
         bundles = self._shelf.load_all()
         port = self._bind()
         self._workers = Workers.open(self._config.threads, self._recorders)
-        extensions = Extensions(self._service, queue_frames=self._config.queue_frames)
+        queue_frames = self._config.queue_frames
+        extensions = Extensions(self._service, queue_frames=queue_frames, announce=self._announce)
         add_servicer(self._servicer, self._server, extensions)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if not enable_reflection(self._server):
@@ -158,6 +163,14 @@ class TailServer:
                 log.error("%s: not reloaded, the one before is still served: %s", name, error)
         log.info("reloaded: %s", ", ".join(reloaded) or "nothing has changed")
         return tuple(reloaded)
+
+    async def change(self, change: str, name: str) -> None:
+        """Load or unload the model `name` in this process alone; `change` is "load" or "unload".
+
+        Raises:
+            BundleError, GateError, UnknownModelError, DrainingError: As `TailService.load` and `unload`.
+        """
+        await (self._service.load(name) if change == "load" else self._service.unload(name))
 
     async def drain(self, grace_s: float | None = None) -> DrainReport:
         """Answer every accepted frame, refuse new ones, and stop within `grace_s` (default: the config's).

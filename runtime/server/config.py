@@ -50,6 +50,7 @@ class ServerConfig:
         client_credit: Most frames of one client in flight, over all its streams.
         metrics_host, metrics_port: Where Prometheus reads; a port of None: nowhere, 0: any free one.
         processes: Processes that share the port; 1: this one alone, without a supervisor.
+        hung_s: Seconds without a sign of life after which one of several processes is killed and replaced.
         backend: What computes tails; "auto": ONNX Runtime.
         provider: The device and engine; "auto": the fastest that works.
         precision: Of the torch backend's arithmetic; what is not fp32 must pass a gate on accuracy.
@@ -86,6 +87,7 @@ class ServerConfig:
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     processes: int = 1
+    hung_s: float = 30.0
     backend: BackendChoice = "auto"
     provider: ProviderChoice = "auto"
     precision: Precision = "fp32"
@@ -122,6 +124,8 @@ class ServerConfig:
             )
         if not 0.0 <= self.grace_s <= 3600.0:
             raise InputError(f"--grace {self.grace_s:g}s is out of range; give 0s to 1h")
+        if not 2.0 <= self.hung_s <= 3600.0:
+            raise InputError(f"--hung-after {self.hung_s:g}s is out of range; give 2s to 1h")
         self._check_choices()
         self._check_security()
 

@@ -17,6 +17,7 @@ from isthmus.runtime.server.model import VERSION, ServedModel
 from isthmus.runtime.server.refusals import refuse
 from isthmus.runtime.server.service import ModelState, TailService
 from isthmus.runtime.server.statistics import ModelStatistics, Total
+from isthmus.runtime.server.worker_link import Change
 from isthmus.runtime.wire import BUNDLE, LATENT, PAYLOAD, oip
 
 if TYPE_CHECKING:
@@ -33,10 +34,14 @@ _FOREIGN = ("config", "file:")
 class Extensions:
     """Answers Triton's extensions on a `grpc.aio` server; see `isthmus.runtime.wire.ExtensionServicer`."""
 
-    def __init__(self, service: TailService, *, queue_frames: int) -> None:
-        """Answer for `service`, of whose models each lets at most `queue_frames` latents wait."""
+    def __init__(self, service: TailService, *, queue_frames: int, announce: Change | None = None) -> None:
+        """Answer for `service`, of whose models each lets at most `queue_frames` latents wait.
+
+        `announce` has other processes make a change that was made here.
+        """
         self._service = service
         self._queue_frames = queue_frames
+        self._announce = announce
 
     async def ModelConfig(self, request: oip.ModelConfigRequest, context: Context) -> oip.ModelConfigResponse:
         """Describe how one model is served; NOT_FOUND if there is no such model."""
@@ -79,6 +84,8 @@ class Extensions:
                         f"parameter {name!r}: a bundle is loaded from the server's disk alone; put it there"
                     )
             await self._service.load(_named(request))
+            if self._announce is not None:
+                await self._announce("load", _named(request))
         except IsthmusError as error:
             await refuse(context, error)
         return oip.RepositoryModelLoadResponse()
@@ -89,6 +96,8 @@ class Extensions:
         """Take a model out of service; answered when its last frame is."""
         try:
             await self._service.unload(_named(request))
+            if self._announce is not None:
+                await self._announce("unload", _named(request))
         except IsthmusError as error:
             await refuse(context, error)
         return oip.RepositoryModelUnloadResponse()

@@ -129,6 +129,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "metrics_host": ("metrics_host", _text),
     "metrics_port": ("metrics_port", _port),
     "processes": ("processes", _whole),
+    "hung_after": ("hung_s", _duration),
     "backend": ("backend", _text),
     "provider": ("provider", _text),
     "precision": ("precision", _text),

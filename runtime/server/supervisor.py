@@ -1,7 +1,8 @@
 """Several server processes on one port: started, restarted when they die, stopped together.
 
-The kernel deals connections out to the processes that listen on the port (SO_REUSEPORT). The supervisor holds
-the port without listening, so that it stays the same while none of them runs. It takes no frames itself.
+The kernel deals connections out to the processes that listen on the port (SO_REUSEPORT). A worker that gives
+no sign of life is killed and so replaced; what a client has loaded or unloaded in one, the others are told.
+The supervisor takes no frames itself.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import json
 import logging
 import os
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from isthmus.runtime.errors import NetworkError, ServiceError
+from isthmus.runtime.errors import ServiceError
+from isthmus.runtime.server.relay import Relay
 from isthmus.runtime.server.restarts import Restarts
+from isthmus.runtime.server.worker_link import ALIVE_EVERY_S
 
 log = logging.getLogger("isthmus.server")
 
@@ -36,39 +38,6 @@ class StartFailedError(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(f"the first worker ended with exit code {code}")
         self.code = code
-
-
-class ReservedPort:
-    """A port that is held for processes which listen on it with SO_REUSEPORT."""
-
-    def __init__(self, host: str, port: int) -> None:
-        """Hold `port` of `host`; 0: any free one.
-
-        Raises:
-            NetworkError: If it is taken by others.
-        """
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            # First without sharing: a port that others share already must not be joined by accident.
-            with socket.socket(family, socket.SOCK_STREAM) as alone:
-                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                alone.bind((host, port))
-                port = alone.getsockname()[1]
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            self._socket.bind((host, port))
-        except OSError as error:
-            self._socket.close()
-            raise NetworkError(
-                f"{host}:{port}: cannot be bound: {error.strerror or error}; "
-                "stop what uses it, or give another --host or --port (0 = any free one)"
-            ) from None
-        self.port = port
-
-    def close(self) -> None:
-        """Let it go."""
-        self._socket.close()
 
 
 class Supervisor:
@@ -93,6 +62,8 @@ class Supervisor:
         on_ready: Callable[[dict[str, Any]], None] = lambda said: None,
         on_death: Callable[[int], None] = lambda pid: None,
         restarts: Callable[[], Restarts] = Restarts,
+        hung_s: float = 30.0,
+        look_s: float = ALIVE_EVERY_S,
     ) -> None:
         """Make a supervisor; nothing is started yet.
 
@@ -106,6 +77,8 @@ class Supervisor:
             on_ready: Called once, when all are ready, with what the first one said.
             on_death: Called with the process id of each that has ended.
             restarts: Makes what decides about a worker's deaths.
+            hung_s: Seconds without a sign of life after which a worker is killed, and so replaced.
+            look_s: How often that is looked at.
         """
         self.outcomes: Counter[str] = Counter()
         self.complete = True
@@ -120,6 +93,10 @@ class Supervisor:
         self._on_ready = on_ready
         self._on_death = on_death
         self._restarts = restarts
+        self._most_silent = max(2, round(hung_s / look_s))
+        self._look_s = look_s
+        self._silent: dict[int, int] = {}
+        self._relay = Relay()
         self._workers: dict[int, asyncio.subprocess.Process] = {}
         self._ready = [asyncio.Event() for _ in range(processes)]
         self._said: dict[str, Any] = {}
@@ -223,6 +200,7 @@ class Supervisor:
         worker = await asyncio.create_subprocess_exec(
             *self._command,
             env={**self._environment, WORKER: f"{number}:{self._port}"},
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             # Ctrl-C reaches a terminal's whole group: the workers are told by us alone, once.
             start_new_session=True,
@@ -231,21 +209,60 @@ class Supervisor:
         if self._stopping.is_set():
             worker.send_signal(signal.SIGTERM)
         assert worker.stdout is not None
-        async for line in worker.stdout:
-            self._hear(number, json.loads(line))
-        code = await worker.wait()
+        listening = asyncio.create_task(self._listen(number))
+        try:
+            async for line in worker.stdout:
+                self._hear(number, json.loads(line))
+            code = await worker.wait()
+        finally:
+            listening.cancel()
         del self._workers[number]
+        self._silent.pop(number, None)
+        self._tell(self._relay.gone(number))
         self._on_death(worker.pid)
         return code, worker.pid
 
+    async def _listen(self, number: int) -> None:
+        """Kill a worker that gives no sign of life any more: its connections go to one that does."""
+        worker = self._workers[number]
+        # Looks are counted, not seconds: while this process stands still itself, nobody else is to blame.
+        while self._silent.get(number, 0) < self._most_silent:
+            await asyncio.sleep(self._look_s)
+            if number in self._silent:
+                self._silent[number] += 1
+        log.error(
+            "worker %d (process %d) gave no sign of life for %g s; killed",
+            number,
+            worker.pid,
+            self._most_silent * self._look_s,
+        )
+        worker.kill()
+
     def _hear(self, number: int, said: dict[str, Any]) -> None:
-        if said["event"] == "ready":
+        event = said["event"]
+        if event != "stopped":
+            # From the first sign on: how long a start takes is nobody's guess.
+            self._silent[number] = 0
+        if event == "ready":
             self._said = self._said or said
             self._ready[number].set()
             log.info("worker %d is ready (process %d)", number, self._workers[number].pid)
-        else:
+            self._tell([(number, order) for order in self._relay.repeated()])
+        elif event == "change":
+            orders, answers = self._relay.ask(number, said, [one for one in self._workers if one != number])
+            self._tell([*orders, *answers])
+        elif event == "changed":
+            self._tell(self._relay.answered(number, said["token"], said["error"]))
+        elif event == "stopped":
+            self._silent.pop(number, None)
             self.outcomes.update(said["outcomes"])
             self.complete = self.complete and said["complete"]
+
+    def _tell(self, messages: Sequence[tuple[int, dict[str, Any]]]) -> None:
+        for number, message in messages:
+            worker = self._workers.get(number)
+            if worker is not None and worker.stdin is not None and not worker.stdin.is_closing():
+                worker.stdin.write(json.dumps(message).encode() + b"\n")
 
 
 def _ending(code: int) -> str:

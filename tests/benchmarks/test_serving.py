@@ -50,7 +50,8 @@ def test_overhead(bench: Any) -> None:
     assert set(figures["sizes"]) == {"300_bytes", "100000_bytes"}
     for size, figure in figures["sizes"].items():
         trips = figure["round_trip"]
-        assert set(trips) == {"tcp_s", "tcp_echo_s", "grpc_s", "ours_s", "ours_latent_s", "ours_mtls_s"}
+        roads = ("tcp", "tcp_echo", "grpc", "grpc_plain", "ours", "ours_latent", "ours_mtls")
+        assert set(trips) == {f"{road}_s" for road in roads}
         assert all(0 < trip["median"] <= trip["p90"] <= trip["p99"] for trip in trips.values())
         assert ratios[size]["over_tcp"]["ours"] == pytest.approx(
             trips["ours_s"]["median"] / trips["tcp_s"]["median"]

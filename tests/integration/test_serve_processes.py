@@ -22,6 +22,7 @@ from isthmus.runtime.wire import (
     InferenceStub,
     channel_options,
     latent_request,
+    oip,
     parse_answer,
     parse_stream_answer,
 )
@@ -124,6 +125,55 @@ def test_a_killed_worker_is_replaced_and_the_others_count_on(serve, tiny_bundle)
     assert 'isthmus_frames_total{model="tiny",outcome="ok"} 20.0' in page.splitlines()
     stopped = server.stop()
     assert (stopped["event"], stopped["complete"], server.process.returncode) == ("stopped", True, 0)
+
+
+def test_a_hanging_worker_is_replaced_and_its_clients_find_another(serve, tiny_bundle):
+    server = serve(tiny_bundle, "--processes", 2, "--hung-after", "5s")
+    victim = server.workers()[0]
+    os.kill(victim, signal.SIGSTOP)
+    assert f"(process {victim}) gave no sign of life for 5 s; killed" in server.wait_for("no sign of life")
+    server.wait_for("is ready (process")
+    assert victim not in server.workers()
+    assert len(server.workers()) == 2
+    for _ in range(10):
+        assert server.ask().outcome == "ok"
+    assert server.stop()["complete"]
+
+
+def test_load_and_unload_reach_every_worker(serve, tiny_bundle, make_tiny_bundle, tmp_path):
+    repository = tmp_path / "repository"
+    shutil.copytree(tiny_bundle, repository / "tiny")
+    server = serve("--repository", repository, "--processes", 2)
+    address = f"127.0.0.1:{server.ready['port']}"
+    options = (*channel_options(), ("grpc.use_local_subchannel_pool", 1))
+
+    def everywhere(ask):
+        """Return what new connections are told; of twelve, one process gets all but once in 2,000."""
+        said = []
+        for _ in range(12):
+            with grpc.insecure_channel(address, options=options) as channel:
+                said.append(ask(InferenceStub(channel)))
+        return set(said)
+
+    def ready(name):
+        return lambda stub: stub.ModelReady(oip.ModelReadyRequest(name=name), timeout=PATIENCE_S).ready
+
+    make_tiny_bundle(repository / "second", name="second")
+    assert everywhere(ready("tiny")) == {True}
+    assert everywhere(ready("second")) == {False}
+    with grpc.insecure_channel(address, options=options) as channel:
+        stub = InferenceStub(channel)
+        stub.RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="second"), timeout=PATIENCE_S)
+        assert everywhere(ready("second")) == {True}
+        stub.RepositoryModelUnload(oip.RepositoryModelUnloadRequest(model_name="tiny"), timeout=PATIENCE_S)
+        assert everywhere(ready("tiny")) == {False}
+        assert everywhere(ready("second")) == {True}
+    os.kill(server.workers()[0], signal.SIGKILL)
+    server.wait_for("died with")
+    server.wait_for("is ready (process")
+    server.wait_for('"tiny: unloaded"')  # by the one that has just started, which found it on the disk
+    assert everywhere(ready("tiny")) == {False}
+    assert everywhere(ready("second")) == {True}
 
 
 def test_a_stop_answers_every_accepted_frame_of_every_worker(serve, tiny_bundle):

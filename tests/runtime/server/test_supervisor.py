@@ -10,8 +10,9 @@ import pytest
 
 from isthmus.runtime.errors import NetworkError, ServiceError
 from isthmus.runtime.server import supervisor as supervisor_module
+from isthmus.runtime.server.reserved_port import ReservedPort
 from isthmus.runtime.server.restarts import Restarts
-from isthmus.runtime.server.supervisor import ReservedPort, StartFailedError, Supervisor
+from isthmus.runtime.server.supervisor import StartFailedError, Supervisor
 
 READY = 'print(\'{"event": "ready", "port": 1}\', flush=True)\n'
 STOPPED = """
@@ -57,6 +58,65 @@ async def test_a_dead_worker_is_started_again_and_told_of(caplog):
     await _until(lambda: 1 in supervisor._workers and supervisor._workers[1].pid != victim)
     assert dead == [victim]
     assert f"worker 1 (process {victim}) died with signal 9; again in 0.1 s" in caplog.text
+    signals.put_nowait(signal.SIGTERM)
+    await asyncio.wait_for(running, 60)
+
+
+LIVE = """
+import json, sys, threading
+def live():
+    while True:
+        print('{"event": "alive"}', flush=True)
+        if stopping.wait(0.02): return
+stopping = threading.Event()
+threading.Thread(target=live, daemon=True).start()
+"""
+
+
+async def test_a_worker_that_hangs_is_replaced_and_one_that_lives_is_not(caplog):
+    ready, signals, dead = asyncio.Event(), asyncio.Queue(), []
+    supervisor = _supervisor(
+        STOPPED + READY + LIVE + WAIT,
+        on_ready=lambda said: ready.set(),
+        on_death=dead.append,
+        hung_s=1.0,
+        look_s=0.1,
+    )
+    running = asyncio.create_task(supervisor.run(signals))
+    await asyncio.wait_for(ready.wait(), 60)
+    victim, other = (supervisor._workers[number].pid for number in (1, 0))
+    os.kill(victim, signal.SIGSTOP)
+    await _until(lambda: dead and 1 in supervisor._workers and supervisor._ready[1].is_set())
+    assert dead[0] == victim
+    assert f"worker 1 (process {victim}) gave no sign of life for 1 s; killed" in caplog.text
+    assert supervisor._workers[0].pid == other or dead.count(other), "the other was not killed for it"
+    signals.put_nowait(signal.SIGTERM)
+    await asyncio.wait_for(running, 60)
+
+
+async def test_what_one_worker_changes_the_others_are_told():
+    # Worker 0 asks at once; worker 1 writes what it is told into its last words.
+    script = """
+import json, os, signal, sys
+number = os.environ['ISTHMUS_SERVE_WORKER'][0]
+print('{"event": "ready", "port": 1}', flush=True)
+if number == '1':
+    order = json.loads(sys.stdin.readline())
+    error = "cannot " + order["model"]
+    print(json.dumps({"event": "changed", "token": order["token"], "error": error}), flush=True)
+else:
+    while True:  # until the other is there
+        print(json.dumps({"event": "change", "change": "load", "model": "m", "token": "5"}), flush=True)
+        told = json.loads(sys.stdin.readline())
+        if told["errors"]: break
+    outcomes = {told["told"] + " " + told["errors"][0]: 1}
+    print(json.dumps({"event": "stopped", "outcomes": outcomes, "complete": True}), flush=True)
+while True: signal.pause()
+"""
+    supervisor, signals = _supervisor(script), asyncio.Queue()
+    running = asyncio.create_task(supervisor.run(signals))
+    await _until(lambda: supervisor.outcomes)
+    assert supervisor.outcomes == {"5 process 1: cannot m": 1}
     signals.put_nowait(signal.SIGTERM)
     await asyncio.wait_for(running, 60)
 
