@@ -27,6 +27,7 @@ def doctor(
     server: Annotated[str | None, typer.Option(help="HOST:PORT of the tail server.")] = None,
     source: Annotated[str | None, typer.Option(help="Where frames are to come from.")] = None,
     model: Annotated[str | None, typer.Option(help="The model's name on the server.")] = None,
+    energy: Annotated[str | None, typer.Option(help="The energy meter that is to be read.")] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Allow plain text to a server that is not this host.")
     ] = None,
@@ -46,6 +47,7 @@ def doctor(
     from isthmus.runtime.errors import GateError
 
     flags = {"bundle": bundle, "server": server, "source": source, "model": model, "insecure": insecure}
+    flags["energy"] = energy
     flags |= {"authority": authority, "certificate": certificate, "key": key, "token_file": token_file}
     settings, unset = _settings(flags, config)
     with progress("examining the settings") as show:

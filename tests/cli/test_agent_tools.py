@@ -114,6 +114,16 @@ def test_status_shows_watts_and_says_whether_they_are_measured(run, settings, tm
     assert "energy 2 J so far (modelled: model:board)" in run("status", status)[1]
 
 
+def test_the_doctor_tries_the_meter_that_is_asked_for(run, settings, tmp_path):
+    missing = f"replay:{tmp_path / 'away.jsonl'}"
+    code, told, _ = run("doctor", "-c", settings(server="127.0.0.1:1"), "--energy", missing, "--json")
+    assert code == 7
+    (finding,) = [one for one in json.loads(told)["findings"] if one["name"] == "energy meter"]
+    assert finding["level"] == "fail"
+    assert finding["text"].endswith("away.jsonl: No such file or directory")
+    assert finding["remedy"] == "give a recording, as an agent's event log"
+
+
 def test_the_summary_says_joules_per_frame_and_their_source(run, settings, tmp_path):
     joules = tmp_path / "joules.jsonl"
     joules.write_text('{"at_s":0,"energy_j":0}\n{"at_s":3600,"energy_j":18000}\n')
