@@ -1,6 +1,8 @@
 """The torch backend on the CPU; on CUDA where there is one."""
 
+import asyncio
 import shutil
+import threading
 
 import msgspec
 import numpy as np
@@ -8,11 +10,12 @@ import pytest
 
 from isthmus.runtime.bundle import TAIL, TAIL_ATEN, Manifest, load_bundle, write_manifest
 from isthmus.runtime.bundle.aten_graph import pack
+from isthmus.runtime.bundle.networks import with_absent
 from isthmus.runtime.errors import BundleError, GateError, InputError
 from isthmus.runtime.server import ServerConfig
 from isthmus.runtime.server.backends import open_backend
 from isthmus.runtime.server.torch_backend import TorchBackend, golden_error
-from isthmus.runtime.wire import latent_request, parse_answer
+from isthmus.runtime.wire import latent_request, parse_answer, parse_stream_answer, payload_request
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
@@ -116,3 +119,64 @@ async def test_a_server_serves_it(start_server, torch_bundle, samples):
     request = latent_request(model="tiny", frame_id="1", latent_nchw=samples.latents[:1], budget_us=None)
     answer = parse_answer(await server.stub.ModelInfer(request))
     np.testing.assert_allclose(answer.outputs_nc, samples.outputs[:1], rtol=1e-4, atol=1e-4)
+
+
+class Held:
+    """The torch backend, whose first batch is held until others have queued up behind it."""
+
+    output, warm_up = "logits", ()
+
+    def __init__(self, inner):
+        self.inner, self.provider, self.max_batch = inner, inner.provider, inner.max_batch
+        self.rows, self._passes, self.begun = [], threading.Semaphore(0), threading.Event()
+
+    def run(self, latents_nchw):
+        if not self.begun.is_set():
+            self.begun.set()
+            assert self._passes.acquire(timeout=20), "nobody let the first batch through"
+        self.rows.append(len(latents_nchw))
+        return self.inner.run(latents_nchw)
+
+    def let(self, batches=1):
+        self._passes.release()
+
+
+async def test_frames_of_several_channel_counts_are_batched_and_each_gets_its_own_answer(
+    start_server, torch_bundle, samples
+):
+    """Payloads from the wire are decoded, filled up, batched and computed by torch as ONNX Runtime would."""
+    bundle = load_bundle(torch_bundle)
+    tail = open_backend(bundle, _config(torch_bundle, backend="onnxruntime"))
+    held = Held(open_backend(bundle, _config(torch_bundle, max_batch=8)))
+    server = await start_server(torch_bundle, backend=held)
+    batcher = server.server._service.model("tiny").batcher
+    frames = [(number % len(samples.latents), number // 4 % 4 + 1) for number in range(24)]
+    call = server.stub.ModelStreamInfer()
+
+    async def send(number, index, channels):
+        payload = samples.payload(index, channels)
+        await call.write(
+            payload_request(model="tiny", frame_id=str(number), payloads=[payload], budget_us=None)
+        )
+
+    async def queued(rows):
+        while batcher.queued < rows:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    await send(0, *frames[0])
+    assert await asyncio.to_thread(held.begun.wait, 20)
+    for number, (index, channels) in enumerate(frames[1:], 1):
+        await send(number, index, channels)
+    await asyncio.wait_for(queued(len(frames) - 1), 20)
+    held.let()
+    answers = {}
+    while len(answers) < len(frames):
+        answer = parse_stream_answer(await call.read())
+        answers[int(answer.frame_id)] = answer.outputs_nc
+    call.cancel()
+    assert held.rows == [1, 8, 8, 7]
+    zero_points = bundle.manifest.latent.zero_points
+    for number, (index, channels) in enumerate(frames):
+        expected = tail.run(with_absent(samples.latents[index][None], channels, zero_points))
+        np.testing.assert_allclose(answers[number], expected, rtol=1e-4, atol=1e-4)
+    assert len({tuple(scores[0].round(3)) for scores in answers.values()}) > len(samples.latents)
