@@ -101,7 +101,8 @@ def ask(question: Question) -> Weighed:
     located = None
     if bundle is not None:
         located = locate_cut(network, bundle, question.bundle_cut, question.modules or {})
-    energy = EnergyModel.of(question.power or getattr(profiles[0], "power", None))
+    radio = None if question.power else getattr(profiles[0], "radio", None)
+    energy = EnergyModel.of(question.power or getattr(profiles[0], "power", None), radio)
     goal = question.objective
     if goal.kind == "energy" or (goal.kind == "weighted" and goal.beta):
         energy.require(profiles[0].name)

@@ -43,7 +43,7 @@ class FigureMaker:
             transfer_s = 0.0 if local else max(0.0, times.link_s - rtt_s)
             period_s = max(times.device_s, transfer_s, times.server_s)
         return Figures(
-            energy_j=self.energy.frame_j(times, rtt_s=rtt_s),
+            energy_j=self.energy.frame_j(times, rtt_s=rtt_s, nbytes=nbytes),
             period_s=period_s,
             on_time=None if self.deadline_s is None else float((totals_s <= self.deadline_s).mean()),
             quantiles_s=tuple(
