@@ -39,19 +39,23 @@ class Lines:
     torn: bool = False
 
 
-def read_lines(file: Path, *, end: int | None = None, block_bytes: int = BLOCK_BYTES) -> Iterator[Lines]:
+def read_lines(
+    file: Path, *, start: int = 0, first: int = 1, end: int | None = None, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Lines]:
     """Yield the lines of `file` in blocks of about `block_bytes`.
 
     Args:
         file: The log; it may grow meanwhile.
-        end: Read so many bytes at most.
+        start: The byte to begin with, where a line begins.
+        first: The number of that line.
+        end: The byte to stop before.
         block_bytes: How much is read at once.
 
     Raises:
         ArtifactError: If it cannot be read, or a line is too long to be an event.
     """
-    first, start, rest = 1, 0, b""
-    for block in _blocks(file, end, block_bytes):
+    rest = b""
+    for block in _blocks(file, start, end, block_bytes):
         cut = block.rfind(b"\n") + 1
         if not cut:
             rest += block
@@ -68,12 +72,13 @@ def read_lines(file: Path, *, end: int | None = None, block_bytes: int = BLOCK_B
         yield Lines(first, start, rest, torn=True)
 
 
-def _blocks(file: Path, end: int | None, block_bytes: int) -> Iterator[bytes]:
+def _blocks(file: Path, start: int, end: int | None, block_bytes: int) -> Iterator[bytes]:
     """Yield what was written, without a tail of zero bytes."""
-    left = float("inf") if end is None else end
+    left = float("inf") if end is None else end - start
     hole = False
     try:
         with file.open("rb", buffering=0) as source:
+            source.seek(start)
             while left > 0 and (block := source.read(int(min(block_bytes, left)))):
                 left -= len(block)
                 written = block.rstrip(b"\0") if block.endswith(b"\0") else block

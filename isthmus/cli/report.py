@@ -1,4 +1,4 @@
-"""`isthmus report`: one page from the event logs of a run."""
+"""`isthmus report`: what a run did, from its event logs, as a page, a picture, Markdown, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from isthmus.cli._common import JsonFlag, console, out, print_json
+from isthmus.cli._progress import progress
+from isthmus.runtime.errors import InputError
 
 
 def command(
@@ -19,29 +21,52 @@ def command(
     ],
     bundle: Annotated[
         Path | None,
-        typer.Option(help="The bundle the agent ran with, for accuracy against bytes [default: RUN/bundle]."),
+        typer.Option(
+            help="The bundle the agent ran with, for accuracy against bytes and regret [default: RUN/bundle]."
+        ),
     ] = None,
+    trace: Annotated[
+        str | None,
+        typer.Option(
+            help="The rates the link had from the run's first frame on, for regret [default: as logged]."
+        ),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="html, md, json, csv or png.")] = "html",
     output: Annotated[
         Path | None,
-        typer.Option("--out", help="The page to write [default: report.html beside the first log]."),
+        typer.Option("--out", help="The file to write [default: report.FORMAT beside the first log]."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read a long log [default: all cores].")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a report from the event logs of a run: one HTML file that needs nothing else.
+    """Write a report from the event logs of a run: one file that needs nothing else.
 
-    A log that stops in the middle is reported up to its last whole line, and the page says so.
+    A log that stops in the middle is reported up to its last whole line, and the report says so. Memory does
+    not grow with the length of a log.
     """
-    import msgspec
-
-    from isthmus.report import load_runs, summarise, write_report
+    from isthmus.report import Format, load_runs, summarise, write_report
+    from isthmus.report.formats import as_figures
     from isthmus.report.verdict import verdict
+    from isthmus.runtime.links import load_trace
+    from isthmus.runtime.server.config import usable_cores
 
-    runs = load_runs(paths, bundle=bundle)
-    path = output if output is not None else runs[0].folder / "report.html"
-    write_report(runs, path)
-    summaries = [summarise(run) for run in runs]
+    try:
+        chosen = Format(form)
+    except ValueError:
+        known = ", ".join(one.value for one in Format)
+        raise InputError(f"--format {form}: no such format; choose one of {known}") from None
+    rates = None if trace is None else load_trace(trace)
+    with progress("reading") as show:
+        runs = load_runs(paths, bundle=bundle, trace=rates, jobs=jobs or usable_cores(), watch=show)
+        path = output if output is not None else runs[0].folder / f"report.{chosen.value}"
+        show("adding up", None)
+        summaries = [summarise(run) for run in runs]
+        show("writing", None)
+        write_report(runs, summaries, path, form=chosen)
     if as_json:
-        print_json({"report": str(path), "runs": msgspec.to_builtins(summaries)})
+        print_json({"report": str(path), "runs": as_figures(summaries)})
         return
     for summary in summaries:
         prefix = f"{summary.name}: " if len(summaries) > 1 else ""

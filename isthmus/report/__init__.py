@@ -1,11 +1,12 @@
 """Reports: what a run did, from its event logs alone.
 
-`load_runs` reads, `summarise` computes, `write_report` draws. Only the last needs matplotlib, and loads it
-when called.
+`load_runs` reads, `summarise` computes, `write_report` says it as a page, a picture, Markdown, JSON or CSV.
+Only pages and pictures need matplotlib, and load it when asked for.
 """
 
-from isthmus.report.html import render_page, write_report
-from isthmus.report.load import RunLog, load_runs
+from isthmus.report.formats import Format, write_report
+from isthmus.report.load import load_runs
+from isthmus.report.runlog import RunLog
 from isthmus.report.summary import Summary, summarise
 
-__all__ = ["RunLog", "Summary", "load_runs", "render_page", "summarise", "write_report"]
+__all__ = ["Format", "RunLog", "Summary", "load_runs", "summarise", "write_report"]

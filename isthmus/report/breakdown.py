@@ -8,13 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.report.frames import NOTHING, Frames
-from isthmus.report.labels import points_by_size, short_point
-from isthmus.report.load import RunLog
+from isthmus.report.labels import short_point
+from isthmus.report.quantiles import Quantiles
+from isthmus.report.runlog import RunLog
+from isthmus.report.stages import STAGE_NAMES
 from isthmus.report.statistics import Durations, Share, durations, share
 from isthmus.runtime.bundle import OperatingPoint, PointRecord
+from isthmus.runtime.events import OUTCOMES
 
-STAGES = ("head", "encode", "network", "queue", "compute", "rest")
+UNEXPLAINED = "unexplained"
+_REMOTE = OUTCOMES.index("remote")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +52,9 @@ class PointUse:
 class Stages:
     """Mean seconds of each stage of the frames of one row; means, so that the stages add up to `total_s`.
 
-    `network` = remote − queue − compute: uplink, downlink and both stacks. `rest` is what the log names no
-    stage for: waiting for the worker, decoding the answer and, for frames the device answered, waiting for
-    the server and the answer itself. Neither is cut off at 0: a negative one says that the logged parts
-    contradict the whole. `outcome` is how the frames ended, `point` None: frames of every point.
+    `mean_s` has the stages of `events.STAGES` that occur in the run, in their order, then `unexplained`: what
+    the log names no stage for. It is not cut off at 0: a negative one says that the logged parts contradict
+    the whole. `outcome` is how the frames ended, `point` None: frames of every point.
     """
 
     outcome: str
@@ -79,86 +81,65 @@ class ReasonUse:
 
 def point_uses(log: RunLog) -> tuple[PointUse, ...]:
     """Return the use of every operating point that occurs, most frames first, then the frames without one."""
-    points: list[OperatingPoint | None] = [*log.frames.points()]
-    uses = [_point_use(log, point) for point in points]
+    uses = [_point_use(log, index, point) for index, point in log.used_points()]
     uses.sort(key=lambda use: -use.frames)
-    if bool(log.frames.at(None).any()):
-        uses.append(_point_use(log, None))
+    if log.tally.sums["frames"][0].sum():
+        uses.append(_point_use(log, 0, None))
     return tuple(uses)
 
 
-def _point_use(log: RunLog, point: OperatingPoint | None) -> PointUse:
-    frames = log.frames
-    here = frames.at(point)
-    sent = here & (frames.payload_bytes > 0)
-    remote = here & frames.ended_as("remote")
-    known = remote & (frames.truth != NOTHING)
-    records = log.points.records if log.points and point else ()
+def _point_use(log: RunLog, index: int, point: OperatingPoint | None) -> PointUse:
+    sums = log.tally.sums
+
+    def total(name: str) -> int:
+        return int(sums[name][index].sum())
+
+    sent = total("sent")
+    records = log.table.records if log.table and point else ()
     return PointUse(
         point=point,
         width=log.widths[point.width_index] if point and point.width_index < len(log.widths) else None,
-        frames=int(here.sum()),
-        sent=int(sent.sum()),
-        remote=int(remote.sum()),
-        probes=int((here & (frames.probe != 0)).sum()),
-        payload_bytes_mean=float(frames.payload_bytes[sent].mean()) if bool(sent.any()) else None,
-        accuracy=share(int((known & (frames.answer == frames.truth)).sum()), int(known.sum())),
-        latency=durations(frames.latency_s[remote]),
+        frames=total("frames"),
+        sent=sent,
+        remote=int(sums["frames"][index, _REMOTE]),
+        probes=total("probes"),
+        payload_bytes_mean=total("payload_bytes") / sent if sent else None,
+        accuracy=share(int(sums["right"][index, _REMOTE]), int(sums["known"][index, _REMOTE])),
+        latency=durations(log.tally.point_latency.get(index, Quantiles())),
         measured=next((record for record in records if record.point == point), None),
     )
 
 
 def stage_rows(log: RunLog) -> tuple[Stages, ...]:
     """Return the stages of the server's frames, all and by point (small ones first), then the others'."""
-    frames = log.frames
-    rows = [_stages(frames, frames.ended_as("remote"), "remote", None)]
-    rows += [
-        _stages(frames, frames.ended_as("remote") & frames.at(p), "remote", p) for p in points_by_size(log)
-    ]
-    rows += [
-        _stages(frames, frames.ended_as(outcome), outcome, None) for outcome in ("exit", "local", "late")
-    ]
+    every = np.arange(len(log.points))
+    rows = [_stages(log, every, "remote", None)]
+    for index, point in log.points_by_size():
+        rows.append(_stages(log, every[index : index + 1], "remote", point))
+    rows += [_stages(log, every, outcome, None) for outcome in ("exit", "local", "late")]
     return tuple(row for row in rows if row is not None)
 
 
 def _stages(
-    frames: Frames, chosen: NDArray[np.bool_], outcome: str, point: OperatingPoint | None
+    log: RunLog, points: NDArray[np.int64], outcome: str, point: OperatingPoint | None
 ) -> Stages | None:
-    chosen = chosen & ~np.isnan(frames.latency_s)
-    if not bool(chosen.any()):
+    tally, column = log.tally, OUTCOMES.index(outcome)
+    frames = int(tally.sums["timed"][points, column].sum())
+    if not frames:
         return None
-
-    def column(values_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.nan_to_num(values_s[chosen], nan=0.0)
-
-    queue, compute = column(frames.server_queue_s), column(frames.server_compute_s)
-    # A frame the device answered has no answer of the server that counts, so it has no network time either.
-    network = column(frames.remote_s) - queue - compute
-    parts = {
-        "head": column(frames.head_s),
-        "encode": column(frames.encode_s),
-        "network": network,
-        "queue": queue,
-        "compute": compute,
-    }
-    total = frames.latency_s[chosen]
-    parts["rest"] = total - np.sum(list(parts.values()), axis=0)
-    return Stages(
-        outcome=outcome,
-        point=point,
-        frames=int(chosen.sum()),
-        mean_s={name: float(parts[name].mean()) for name in STAGES},
-        total_s=float(total.mean()),
-    )
+    occurring = np.asarray(tally.stage_s.any(axis=(1, 2)), dtype=np.bool_)
+    means = tally.stage_s[:, points, column].sum(axis=1) / frames
+    total_s = float(tally.sums["latency_s"][points, column].sum()) / frames
+    mean_s = {name: float(means[i]) for i, name in enumerate(STAGE_NAMES) if occurring[i]}
+    mean_s[UNEXPLAINED] = total_s - sum(mean_s.values())
+    return Stages(outcome=outcome, point=point, frames=frames, mean_s=mean_s, total_s=total_s)
 
 
-def reason_uses(frames: Frames) -> tuple[ReasonUse, ...]:
+def reason_uses(log: RunLog) -> tuple[ReasonUse, ...]:
     """Return the policy's reasons, most frequent first."""
-    counts = np.bincount(frames.reason, minlength=len(frames.reasons))
+    counts = log.tally.reasons
     order = np.argsort(-counts, kind="stable")
     return tuple(
-        ReasonUse(
-            reason=frames.reasons[i] or "(none given)", frames=int(counts[i]), example=frames.examples[i]
-        )
+        ReasonUse(reason=log.reasons[i] or "(none given)", frames=int(counts[i]), example=log.examples[i])
         for i in order
     )

@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.runtime.events import LinkEvent, ShapeEvent
+from isthmus.report.links import Links, Shapes
 
 LINK_PERIOD_S = 1.0  # the agent writes a link event once a second
 
@@ -52,69 +52,70 @@ def guard_s(deadline_s: float) -> float:
     return max(deadline_s, LINK_PERIOD_S)
 
 
-def outages(
-    shapes: Sequence[ShapeEvent], *, start_s: float, end_s: float, deadline_s: float
-) -> tuple[Interval, ...]:
-    """Return the outages within [`start_s`, `end_s`], from the true rates of the link in time order."""
-    found: list[Interval] = []
-    since: float | None = None
-    for shape in shapes:
-        if shape.rate_bytes_per_s <= 0:
-            since = shape.at_s if since is None else since
-        elif since is not None:
-            found.append(Interval(start_s=since, end_s=shape.at_s, kind="outage"))
-            since = None
-    if since is not None:
-        found.append(Interval(start_s=since, end_s=max(end_s, since), kind="outage"))
-    return _clip([gap for gap in found if gap.duration_s >= deadline_s], start_s, end_s)
-
-
-def disconnections(links: Sequence[LinkEvent], *, start_s: float, end_s: float) -> tuple[Interval, ...]:
-    """Return the stretches within [`start_s`, `end_s`] in which the agent says that it was not connected."""
-    found: list[Interval] = []
-    since: float | None = None
-    for link in links:
-        if not link.connected:
-            since = link.at_s if since is None else since
-        elif since is not None:
-            found.append(Interval(start_s=since, end_s=link.at_s, kind="disconnected"))
-            since = None
-    if since is not None:
-        found.append(Interval(start_s=since, end_s=max(end_s, since), kind="disconnected"))
+def outages(shapes: Shapes, *, start_s: float, end_s: float, deadline_s: float) -> tuple[Interval, ...]:
+    """Return the outages within [`start_s`, `end_s`], from the true rates of the link."""
+    dead = _stretches(shapes.at_s, shapes.rate_bytes_per_s <= 0, end_s)
+    found = [Interval(start_s=a, end_s=b, kind="outage") for a, b in dead if b - a >= deadline_s]
     return _clip(found, start_s, end_s)
 
 
-def connected_mask(
-    captured_s: NDArray[np.float64],
-    links: Sequence[LinkEvent],
-    shapes: Sequence[ShapeEvent],
-    gaps: Sequence[Interval],
-    *,
-    deadline_s: float,
-) -> NDArray[np.bool_] | None:
-    """Return which frames count as captured while connected, or None if no log says anything about the link.
+def disconnections(links: Links, *, start_s: float, end_s: float) -> tuple[Interval, ...]:
+    """Return the stretches within [`start_s`, `end_s`] in which the agent says that it was not connected."""
+    lost = _stretches(links.at_s, ~links.connected, end_s)
+    return _clip([Interval(start_s=a, end_s=b, kind="disconnected") for a, b in lost], start_s, end_s)
 
-    Args:
-        captured_s: Capture times, monotonic seconds.
-        links: Link events in time order.
-        shapes: True rates in time order; empty when the link was not emulated.
-        gaps: The outages (`outages`) among `shapes`.
-        deadline_s: The run's deadline, seconds.
-    """
-    if not links and not shapes:
-        return None
-    mask = np.ones(len(captured_s), dtype=np.bool_)
-    if links:
-        at_s = np.array([link.at_s for link in links])
-        connected = np.array([link.connected for link in links])
-        following = np.searchsorted(at_s, captured_s, side="right")
-        before = np.clip(following - 1, 0, len(links) - 1)
-        after = np.clip(following, 0, len(links) - 1)
-        mask &= connected[before] & connected[after] & (following > 0)
-    guard = guard_s(deadline_s)
-    for gap in gaps:
-        mask &= (captured_s <= gap.start_s - guard) | (captured_s >= gap.end_s + guard)
-    return mask
+
+class ConnectedRule:
+    """Says which frames count as captured while connected."""
+
+    def __init__(self, links: Links, shapes: Shapes, gaps: Sequence[Interval], *, deadline_s: float) -> None:
+        """Take what the logs say of the link.
+
+        Args:
+            links: The agent's link events.
+            shapes: The true rates; empty when the link was not emulated.
+            gaps: The outages (`outages`) among `shapes`.
+            deadline_s: The run's deadline, seconds.
+        """
+        self._links = links
+        # Without any log of the link nothing is claimed.
+        self.applies = bool(len(links) or len(shapes))
+        guard = guard_s(deadline_s)
+        around: list[tuple[float, float]] = []
+        for gap in sorted(gaps, key=lambda gap: gap.start_s):
+            begin_s, end_s = gap.start_s - guard, gap.end_s + guard
+            if around and begin_s < around[-1][1]:
+                begin_s, end_s = around[-1][0], max(around.pop()[1], end_s)
+            around.append((begin_s, end_s))
+        self._begins_s = np.array([begin_s for begin_s, _ in around], dtype=np.float64)
+        self._ends_s = np.array([end_s for _, end_s in around], dtype=np.float64)
+
+    def mask(self, captured_s: NDArray[np.float64]) -> NDArray[np.bool_] | None:
+        """Return which of the frames captured at these instants count; None if no log tells."""
+        if not self.applies:
+            return None
+        mask = np.ones(len(captured_s), dtype=np.bool_)
+        links = self._links
+        if len(links):
+            following = np.searchsorted(links.at_s, captured_s, side="right")
+            before = np.clip(following - 1, 0, len(links) - 1)
+            after = np.clip(following, 0, len(links) - 1)
+            mask &= links.connected[before] & links.connected[after] & (following > 0)
+        if len(self._begins_s):
+            last = np.searchsorted(self._begins_s, captured_s, side="left") - 1
+            mask &= (last < 0) | (captured_s >= self._ends_s[np.maximum(last, 0)])
+        return mask
+
+
+def _stretches(
+    at_s: NDArray[np.float64], marked: NDArray[np.bool_], end_s: float
+) -> list[tuple[float, float]]:
+    """Return from when until when `marked` holds, an event deciding until the next, the last to `end_s`."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked]).astype(np.int8)))
+    instants = [float(at) for at in at_s[edges]]
+    if len(instants) % 2:
+        instants.append(max(end_s, instants[-1]))
+    return list(zip(instants[::2], instants[1::2], strict=True))
 
 
 def _clip(intervals: Sequence[Interval], start_s: float, end_s: float) -> tuple[Interval, ...]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from isthmus.report.load import RunLog
 from isthmus.report.statistics import Share
 from isthmus.runtime.bundle import OperatingPoint
 
@@ -21,6 +18,11 @@ def short_point(point: OperatingPoint, widths: Sequence[float]) -> str:
     return f"{width_text(point.width_index, widths)} · {point.channels} ch"
 
 
+def count(number: int) -> str:
+    """Return a count, in groups of three digits from 10,000 on."""
+    return f"{number:,}" if number >= 10_000 else str(number)
+
+
 def percent(value: float, digits: int = 1) -> str:
     """Return a fraction in percent, e.g. `97.3 %`."""
     return f"{100 * value:.{digits}f}\u00a0%"  # never broken across lines
@@ -28,7 +30,8 @@ def percent(value: float, digits: int = 1) -> str:
 
 def interval(share: Share) -> str:
     """Return a share's counts and 95 % interval, e.g. `657 of 675 (95 %: 95.8 to 98.3)`."""
-    return f"{share.count} of {share.total} (95\u00a0%: {100 * share.low:.1f} to {100 * share.high:.1f})"
+    bounds = f"{100 * share.low:.1f} to {100 * share.high:.1f}"
+    return f"{count(share.count)} of {count(share.total)} (95\u00a0%: {bounds})"
 
 
 def accuracy_points(difference: float) -> str:
@@ -36,17 +39,3 @@ def accuracy_points(difference: float) -> str:
     value = round(100 * difference, 1)
     sign = "−" if value < 0 else "+" if value > 0 else "±"
     return f"{sign}{abs(value):.1f} points"
-
-
-def points_by_size(log: RunLog) -> list[OperatingPoint]:
-    """Return the run's operating points, smallest payload first: as the bundle measured it, else as sent."""
-    frames = log.frames
-    measured = {record.point: record.bytes_mean for record in log.points.records} if log.points else {}
-
-    def size(point: OperatingPoint) -> tuple[float, OperatingPoint]:
-        if point in measured:
-            return measured[point], point
-        sent = frames.payload_bytes[frames.at(point) & (frames.payload_bytes > 0)]
-        return (float(np.mean(sent)) if len(sent) else 0.0), point
-
-    return sorted(frames.points(), key=size)

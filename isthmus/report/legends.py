@@ -1,8 +1,9 @@
-"""Legends as HTML beside a figure: they wrap on a phone and are read aloud; those in a drawing are not."""
+"""Legends: facts beside a drawing, so that a page can wrap them and a picture paint them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 from isthmus.report.theme import OUTCOME_WORDS
@@ -23,23 +24,30 @@ _SHAPES = {
     "dotted": '<path d="M0 8H16" fill="none" stroke-width="2" stroke-dasharray="2 2"/>',
     "hatch": '<path d="M1 13 7 3M5.5 13l6-10M10 13l5-8.5" fill="none" stroke-width="1.4"/>',
 }
+SWATCH_OF_LINE = {"-": "line", "--": "dash", "-.": "dashdot", ":": "dotted"}
 _MARK_OF = {"remote": "o", "exit": "^", "local": "s", "late": "X", "dropped": "d"}
 
 
-def swatch(shape: str, colour: str, text: str) -> str:
-    """Return one legend entry: a mark of `shape` (of this module) in the theme's `colour`, and its text."""
-    mark = _SHAPES[shape]
-    return (
-        f'<li><svg class="swatch" viewBox="0 0 16 16" aria-hidden="true" fill="var(--{colour})" '
-        f'stroke="var(--{colour})" stroke-width="0">{mark}</svg>{escape(text)}</li>'
+@dataclass(frozen=True, slots=True)
+class Swatch:
+    """One entry of a legend: a mark of this module's shapes, a colour of the theme, what it stands for."""
+
+    shape: str
+    colour: str
+    text: str
+
+
+def outcome_swatches(outcomes: Sequence[str]) -> list[Swatch]:
+    """Return the entries of the outcomes that occur."""
+    return [Swatch(_MARK_OF[name], name, f"{name}: {OUTCOME_WORDS[name]}") for name in outcomes]
+
+
+def legend(entries: Sequence[Swatch]) -> str:
+    """Return entries as an HTML list, or nothing if there are none."""
+    items = "".join(
+        f'<li><svg class="swatch" viewBox="0 0 16 16" aria-hidden="true" fill="var(--{entry.colour})" '
+        f'stroke="var(--{entry.colour})" stroke-width="0">{_SHAPES[entry.shape]}</svg>'
+        f"{escape(entry.text)}</li>"
+        for entry in entries
     )
-
-
-def swatch_list(entries: Sequence[str]) -> str:
-    """Return legend entries as a list, or nothing if there are none."""
-    return f'<ul class="legend">{"".join(entries)}</ul>' if entries else ""
-
-
-def outcome_legend(outcomes: Sequence[str]) -> str:
-    """Return the legend of the outcomes that occur."""
-    return swatch_list([swatch(_MARK_OF[name], name, f"{name}: {OUTCOME_WORDS[name]}") for name in outcomes])
+    return f'<ul class="legend">{items}</ul>' if items else ""

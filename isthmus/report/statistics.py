@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from isthmus.report.quantiles import Quantiles
 
 _Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 
@@ -24,7 +23,11 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durations:
-    """Quantiles of `count` durations in seconds (linear interpolation between order statistics)."""
+    """Quantiles of `count` durations in seconds, linearly interpolated between order statistics.
+
+    Unless `exact`, there were too many to keep, and a quantile may be off by `quantiles.RELATIVE_ERROR` of
+    itself; mean and maximum never are.
+    """
 
     count: int
     mean_s: float
@@ -32,6 +35,7 @@ class Durations:
     p90_s: float
     p99_s: float
     max_s: float
+    exact: bool = True
 
 
 def share(count: int, total: int) -> Share | None:
@@ -47,17 +51,17 @@ def share(count: int, total: int) -> Share | None:
     return Share(count=count, total=total, value=value, low=low, high=high)
 
 
-def durations(values_s: NDArray[np.float64]) -> Durations | None:
-    """Return the quantiles of `values_s` (NaN: not measured, left out), or None if nothing is left."""
-    known = values_s[~np.isnan(values_s)]
-    if len(known) == 0:
+def durations(values_s: Quantiles) -> Durations | None:
+    """Return the quantiles of `values_s`, or None if there is none."""
+    if not values_s.count:
         return None
-    p50, p90, p99 = (float(q) for q in np.percentile(known, (50, 90, 99)))
+    p50, p90, p99 = values_s.at((0.5, 0.9, 0.99))
     return Durations(
-        count=len(known),
-        mean_s=float(known.mean()),
+        count=values_s.count,
+        mean_s=values_s.mean,
         p50_s=p50,
         p90_s=p90,
         p99_s=p99,
-        max_s=float(known.max()),
+        max_s=values_s.most,
+        exact=values_s.exact,
     )

@@ -6,15 +6,19 @@ out, so that the page, `--json` and later comparisons of runs state the same num
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isthmus.report.breakdown import PointUse, ReasonUse, Stages, point_uses, reason_uses, stage_rows
-from isthmus.report.connectivity import Interval, connected_mask, disconnections, guard_s, outages
-from isthmus.report.frames import NOTHING, Frames
-from isthmus.report.load import RunLog
+from isthmus.report.connectivity import LINK_PERIOD_S, guard_s
+from isthmus.report.energy import EnergyUse, energy_use
+from isthmus.report.labels import count
+from isthmus.report.quantiles import Quantiles
+from isthmus.report.regret import Regret
+from isthmus.report.replay import replayed_regret
+from isthmus.report.runlog import RunLog
 from isthmus.report.statistics import Durations, Share, durations, share
 from isthmus.runtime.events import OUTCOMES
 
@@ -104,9 +108,14 @@ class Summary:
         sent_frames: Frames with a payload on the link.
         payload_bytes_mean: Over the frames sent; headers included, gRPC and below not.
         reconnects: From the end event; None without one.
+        stages_explain: Median share of a frame's latency that its stages add up to; None without stages.
+        throttled_s: Seconds for which the device said that it ran slower than it could; None: it cannot tell.
+        temperature_max_c: Of the hottest computing part; None: unknown.
     """
 
     name: str
+    policy: str | None
+    source: str | None
     start_s: float
     duration_s: float
     deadline_s: float | None
@@ -119,67 +128,86 @@ class Summary:
     payload_bytes_mean: float | None
     payload_bytes_total: int
     reconnects: int | None
+    throttled_s: float | None
+    temperature_max_c: float | None
     interruptions: tuple[Interruption, ...]
     points: tuple[PointUse, ...]
     stages: tuple[Stages, ...]
+    stages_explain: float | None
+    energy: EnergyUse | None
+    regret: Regret | None
     reasons: tuple[ReasonUse, ...]
     notes: tuple[str, ...]
 
 
 def summarise(log: RunLog) -> Summary:
     """Return the figures of the run in `log`."""
-    frames = log.frames
-    start_s = min(log.run.at_s, float(frames.captured_s[0])) if log.run else float(frames.captured_s[0])
-    end_s = log.end.at_s if log.end else float(np.nanmax(frames.ended_s))
-    deadline_s = log.run.deadline_s if log.run else None
-    gaps = find_gaps(log, start_s=start_s, end_s=end_s)
-    sent = frames.payload_bytes[frames.payload_bytes > 0]
-    by_outcome = {name: durations(frames.latency_s[frames.ended_as(name)]) for name in OUTCOMES}
+    tally, sums = log.tally, log.tally.sums
+    counts = log.outcome_counts()
+    sent, sent_bytes = int(sums["sent"].sum()), int(sums["payload_bytes"].sum())
+    run = log.run
     return Summary(
         name=log.name,
-        start_s=start_s,
-        duration_s=end_s - start_s,
-        deadline_s=deadline_s,
+        policy=run.policy if run else None,
+        source=run.source if run else None,
+        start_s=log.start_s,
+        duration_s=log.duration_s,
+        deadline_s=run.deadline_s if run else None,
         accounting=_account(log),
-        accuracy=_accuracy(log, gaps),
-        in_time=share(int(frames.in_time().sum()), len(frames)),
-        latency=durations(frames.latency_s),
-        latency_by_outcome={name: value for name, value in by_outcome.items() if value is not None},
-        sent_frames=len(sent),
-        payload_bytes_mean=float(sent.mean()) if len(sent) else None,
-        payload_bytes_total=int(sent.sum()),
+        accuracy=_accuracy(log),
+        in_time=share(sum(counts[name] for name in ("remote", "exit", "local")), tally.frames),
+        latency=durations(tally.quantiles()),
+        latency_by_outcome=_by_outcome(log),
+        sent_frames=sent,
+        payload_bytes_mean=sent_bytes / sent if sent else None,
+        payload_bytes_total=sent_bytes,
         reconnects=log.end.reconnects if log.end else None,
-        interruptions=tuple(_interruption(gap, frames, start_s) for gap in gaps),
+        throttled_s=_throttled_s(log),
+        temperature_max_c=_temperature_c(log),
+        interruptions=_interruptions(log),
         points=point_uses(log),
         stages=stage_rows(log),
-        reasons=reason_uses(frames),
+        stages_explain=tally.cover.at((0.5,))[0] if tally.cover.count else None,
+        energy=energy_use(
+            log.links,
+            tally,
+            start_s=log.start_s,
+            idle_w=run.idle_w if run else None,
+            radio=run.radio if run else None,
+        ),
+        regret=replayed_regret(log),
+        reasons=reason_uses(log),
         notes=_notes(log),
     )
 
 
-def find_gaps(log: RunLog, *, start_s: float, end_s: float) -> tuple[Interval, ...]:
-    """Return the outages and disconnections of the run in time order, monotonic seconds."""
-    deadline_s = log.run.deadline_s if log.run else 0.0
-    found = outages(log.shapes, start_s=start_s, end_s=end_s, deadline_s=deadline_s)
-    found += disconnections(log.links, start_s=start_s, end_s=end_s)
-    return tuple(sorted(found, key=lambda gap: (gap.start_s, gap.kind)))
+def _by_outcome(log: RunLog) -> dict[str, Durations]:
+    found = {name: log.tally.latency.get(name, Quantiles()) for name in OUTCOMES}
+    times = {name: durations(values_s) for name, values_s in found.items()}
+    return {name: value for name, value in times.items() if value is not None}
 
 
-def outcome_counts(frames: Frames, chosen: NDArray[np.bool_] | None = None) -> dict[str, int]:
-    """Return how many of the `chosen` frames (None: all) ended in each outcome."""
-    codes = frames.outcome if chosen is None else frames.outcome[chosen]
-    counts = np.bincount(codes, minlength=len(OUTCOMES))
-    return {name: int(count) for name, count in zip(OUTCOMES, counts, strict=True)}
+def _throttled_s(log: RunLog) -> float | None:
+    known = ~np.isnan(log.links.throttled)
+    if not bool(known.any()):
+        return None
+    # A statement holds until the next one; the last one for the usual second.
+    lengths_s = np.diff(np.append(log.links.at_s, log.links.at_s[-1] + LINK_PERIOD_S))
+    return float(lengths_s[known & (log.links.throttled > 0)].sum())
+
+
+def _temperature_c(log: RunLog) -> float | None:
+    known = log.links.temperature_c[~np.isnan(log.links.temperature_c)]
+    return float(known.max()) if len(known) else None
 
 
 def _account(log: RunLog) -> Accounting:
-    counts = outcome_counts(log.frames)
-    logged = len(log.frames)
-    repeated = logged - len(np.unique(log.frames.frame))
+    counts = log.outcome_counts()
+    logged, repeated = log.tally.frames, log.tally.numbers.repeated
     captured = log.end.captured if log.end else logged
     stated = {name: log.end.outcomes.get(name, 0) for name in OUTCOMES} if log.end else counts
     balanced = repeated == 0 and captured == logged and stated == counts
-    terms = " + ".join(f"{count} {name}" for name, count in counts.items())
+    terms = " + ".join(f"{count(frames)} {name}" for name, frames in counts.items())
     sign = "=" if captured == sum(counts.values()) else "≠"
     return Accounting(
         captured=captured,
@@ -188,51 +216,47 @@ def _account(log: RunLog) -> Accounting:
         repeated=repeated,
         ended=log.end is not None,
         balanced=balanced,
-        statement=f"{captured} captured {sign} {terms}",
+        statement=f"{count(captured)} captured {sign} {terms}",
     )
 
 
-def _accuracy(log: RunLog, gaps: tuple[Interval, ...]) -> Accuracy:
-    frames = log.frames
-    deadline_s = log.run.deadline_s if log.run else 0.0
-    known = np.asarray(frames.truth != NOTHING)
-    in_time = frames.in_time()
-    correct = known & in_time & (frames.answer == frames.truth)
-
-    def over(chosen: NDArray[np.bool_]) -> Share | None:
-        return share(int((correct & chosen).sum()), int((known & chosen).sum()))
-
-    down = [gap for gap in gaps if gap.kind == "outage"]
-    mask = connected_mask(frames.captured_s, log.links, log.shapes, down, deadline_s=deadline_s)
-    connected = over(in_time & mask) if mask is not None else None
-    if log.teacher is not None and mask is not None and connected is not None:
-        answers = np.array(log.teacher.answers)[frames.frame % len(log.teacher.answers)]
-        teacher: float | None = float((answers == frames.truth)[known & in_time & mask].mean())
+def _accuracy(log: RunLog) -> Accuracy:
+    counts = log.tally.counts
+    shares = {name: share(int(right), int(known)) for name, (right, known) in counts.items()}
+    connected = shares.get("connected")
+    same_frames = log.tally.teacher_agrees and shares.get("teacher") is not None
+    teacher: float | None
+    if same_frames:
+        right, known = counts["teacher"]
+        teacher = float(right / known)
     else:
-        teacher = log.run.teacher_utility if log.run else log.points.teacher_utility if log.points else None
+        teacher = log.run.teacher_utility if log.run else log.table.teacher_utility if log.table else None
+    told = "connected" in counts
     return Accuracy(
-        run=over(in_time),
+        run=shares.get("run"),
         connected=connected,
-        remote=over(frames.ended_as("remote")),
-        run_correct_in_time=over(known),
-        connected_correct_in_time=over(mask) if mask is not None else None,
+        remote=shares.get("remote"),
+        run_correct_in_time=shares.get("run_correct_in_time"),
+        connected_correct_in_time=shares.get("connected_correct_in_time"),
         teacher=teacher,
-        teacher_same_frames=log.teacher is not None and connected is not None,
+        teacher_same_frames=same_frames and connected is not None,
         connected_minus_teacher=connected.value - teacher if connected and teacher is not None else None,
-        connected_frames=int(mask.sum()) if mask is not None else None,
-        guard_s=guard_s(deadline_s),
+        connected_frames=log.tally.connected_frames if told else None,
+        guard_s=guard_s(log.run.deadline_s if log.run else 0.0),
     )
 
 
-def _interruption(gap: Interval, frames: Frames, start_s: float) -> Interruption:
-    inside = (frames.captured_s >= gap.start_s) & (frames.captured_s < gap.end_s)
-    after = frames.captured_s[frames.ended_as("remote") & (frames.captured_s >= gap.end_s)]
-    return Interruption(
-        kind=gap.kind,
-        start_s=gap.start_s - start_s,
-        duration_s=gap.duration_s,
-        outcomes=outcome_counts(frames, inside),
-        recovered_s=float(after[0] - gap.end_s) if len(after) else None,
+def _interruptions(log: RunLog) -> tuple[Interruption, ...]:
+    tally = log.tally
+    return tuple(
+        Interruption(
+            kind=gap.kind,
+            start_s=gap.start_s - log.start_s,
+            duration_s=gap.duration_s,
+            outcomes={name: int(frames) for name, frames in zip(OUTCOMES, counts, strict=True)},
+            recovered_s=float(recovered_s - gap.end_s) if math.isfinite(recovered_s) else None,
+        )
+        for gap, counts, recovered_s in zip(log.gaps, tally.gap_outcomes, tally.gap_recovered_s, strict=True)
     )
 
 
@@ -245,10 +269,14 @@ def _notes(log: RunLog) -> tuple[str, ...]:
             "The log has no end event: the agent was killed or still runs. Frames that were under way "
             "at that moment are not in the log, and reconnects are unknown."
         )
-    if not log.links:
+    if log.torn:
+        notes.append("The log ends in the middle of a line, as after a loss of power: all whole lines count.")
+    if not len(log.links):
         notes.append("The log has no link events: the estimated rate and the connection are unknown.")
-    if not log.shapes:
+    if not len(log.shapes):
         notes.append("No log of an emulated link: the true rate is unknown, outages are not excluded.")
-    if log.points is None:
+    if log.table is None:
         notes.append("No bundle: accuracy against bytes shows this run's frames only (give --bundle DIR).")
+    if not log.tally.numbers.complete:
+        notes.append("Frame numbers jump about too widely to look for all that occur twice.")
     return tuple(notes)

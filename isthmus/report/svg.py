@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from isthmus.report.legends import Swatch
 from isthmus.report.theme import COLOURS, light
 from isthmus.runtime.errors import MissingExtraError
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 POINTS_PER_INCH = 72.0
 FONT_PX = 12.0
+WIDE_PX, NARROW_PX = 920.0, 358.0
 
 _VARIABLE_OF = {pair[0]: f"var(--{name})" for name, pair in COLOURS.items()}
 _HEX = re.compile("|".join(_VARIABLE_OF))
@@ -38,19 +40,25 @@ _LONG_FRACTIONS = re.compile(r"(\d+\.\d\d)\d+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """A finished figure in two widths, with a title, a caption and a text for people who do not see it.
+    """A figure with a title, a caption and a text for people who do not see it.
 
-    `wide` is for screens, `narrow` for phones; both are SVG elements. `legend` is HTML that explains the
-    marks.
+    `paint` draws it for a width in pixels; `legend` explains its marks.
     """
 
     key: str
     title: str
     caption: str
     alt: str
-    wide: str
-    narrow: str
-    legend: str = ""
+    paint: Callable[[float], Canvas]
+    legend: tuple[Swatch, ...] = ()
+
+    def wide(self) -> str:
+        """Return the figure for a screen as an SVG element."""
+        return _finish(self.paint(WIDE_PX), f"{self.key}-w", self.alt)
+
+    def narrow(self) -> str:
+        """Return the figure for a phone as an SVG element."""
+        return _finish(self.paint(NARROW_PX), f"{self.key}-n", self.alt)
 
 
 def drawing_style() -> AbstractContextManager[None]:
@@ -153,20 +161,6 @@ def name_panel(painted: Canvas, panel: Axes, text: str, *, detail: str = "") -> 
         xytext=(-painted.left_px + 14 if painted.narrow else 0, 7), textcoords="offset points", ha="left",
         va="baseline", color=light("ink"), fontsize=FONT_PX,
     )  # fmt: skip
-
-
-def draw(key: str, alt: str, paint: Callable[[float], Canvas]) -> tuple[str, str]:
-    """Paint a figure for a screen and for a phone.
-
-    Args:
-        key: Unique in the page; prefixes the ids.
-        alt: The alternative text.
-        paint: Given the width in pixels, returns the painted canvas.
-
-    Returns:
-        Two SVG elements.
-    """
-    return _finish(paint(920.0), f"{key}-w", alt), _finish(paint(358.0), f"{key}-n", alt)
 
 
 def _finish(painted: Canvas, key: str, alt: str) -> str:

@@ -4,7 +4,8 @@ Figures are drawn with the light values; in the page each becomes a CSS variable
 both themes. Within outcomes, widths and stages the colours stay apart for people with deuteranopia,
 protanopia and tritanopia as well (at least 0.08 in OKLab as Machado et al. 2009 simulate them), and those
 of marks and lines contrast at least 3:1 with the panel; tests hold both. No fact is told by colour alone:
-outcomes have marks, widths have marks and labels, stages have an order.
+outcomes have marks, widths have marks and labels, runs have kinds of lines, stages have an order: colour says
+only where they are spent, and two neighbours of one place differ in lightness.
 """
 
 from __future__ import annotations
@@ -33,12 +34,19 @@ COLOURS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
         "w1": ("#46926a", "#8ad6a0"),
         "w2": ("#2a6f97", "#4da3e6"),
         "w3": ("#3a1f8a", "#7d6af2"),
-        "head": ("#1f4ea1", "#4a97e6"),
-        "encode": ("#d6b129", "#fbcf05"),
-        "network": ("#8497ad", "#a3b1c0"),
-        "queue": ("#7a1e35", "#c2566d"),
-        "compute": ("#148a4a", "#9df0cd"),
-        "rest": ("#dbe3ea", "#3d454e"),
+        "device0": ("#112870", "#3b92f3"),
+        "device1": ("#608bd2", "#bfe2f1"),
+        "link": ("#b1811b", "#fedb21"),
+        "server0": ("#1c654f", "#26765f"),
+        "server1": ("#3edb7b", "#76c990"),
+        "unexplained": ("#e1e9ee", "#3d4045"),
+        "band": ("#8fb4e3", "#31588a"),
+        "idle": ("#b9c3cd", "#59636d"),
+        "run0": ("#0c4ace", "#528ffe"),
+        "run1": ("#d47f1f", "#dfa82c"),
+        "run2": ("#22a5a1", "#69cead"),
+        "run3": ("#9c3178", "#ea289b"),
+        "run4": ("#282642", "#e6e9ef"),
     }
 )
 
@@ -55,6 +63,10 @@ OUTCOME_WORDS = MappingProxyType(
 )
 OUTCOME_LINES = MappingProxyType({"remote": "-", "exit": "--", "local": "-.", "late": ":"})
 WIDTH_MARKS = ("o", "s", "^", "D")
+
+
+RUN_COLOURS = ("run0", "run1", "run2", "run3", "run4")
+RUN_LINES = ("-", "--", "-.", ":")
 
 
 def light(name: str) -> str:

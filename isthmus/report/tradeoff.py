@@ -10,10 +10,10 @@ import numpy as np
 
 from isthmus.report.breakdown import PointUse
 from isthmus.report.labels import percent, width_text
-from isthmus.report.legends import swatch, swatch_list
-from isthmus.report.load import RunLog
+from isthmus.report.legends import Swatch
+from isthmus.report.runlog import RunLog
 from isthmus.report.summary import Summary
-from isthmus.report.svg import FONT_PX, Canvas, Drawing, canvas, draw, name_panel
+from isthmus.report.svg import FONT_PX, Canvas, Drawing, canvas, name_panel
 from isthmus.report.theme import WIDTH_MARKS, light, width_colour
 from isthmus.runtime.bundle import OperatingPoint, PointTable
 from isthmus.runtime.units import format_bytes
@@ -37,19 +37,18 @@ class _Spot:
 
 def draw_tradeoff(log: RunLog, summary: Summary, *, key: str) -> Drawing | None:
     """Return accuracy against bytes: from the bundle's table, else from the run's own frames, else None."""
-    spots = _measured(log.points) if log.points else _observed(summary.points)
+    spots = _measured(log.table) if log.table else _observed(summary.points)
     if not spots:
         return None
     source = (
-        f"Measured on {log.points.measured_on}"
-        if log.points
+        f"Measured on {log.table.measured_on}"
+        if log.table
         else "Observed in this run (no bundle): accuracy of the frames the server answered"
     )
     alt = _alt(spots, log, summary)
-    wide, narrow = draw(key, alt, lambda width_px: _paint(spots, log, summary, width_px))
     indices = sorted({spot.point.width_index for spot in spots})
     entries = [
-        swatch(
+        Swatch(
             WIDTH_MARKS[i % len(WIDTH_MARKS)],
             width_colour(i, max(len(log.widths), i + 1)),
             f"width {width_text(i, log.widths)}",
@@ -58,15 +57,14 @@ def draw_tradeoff(log: RunLog, summary: Summary, *, key: str) -> Drawing | None:
     ]
     most = max((use.sent for use in summary.points), default=0)
     if most:
-        entries.append(swatch("ring", "ink", f"sent in this run; area by frames, largest {most}"))
+        entries.append(Swatch("ring", "ink", f"sent in this run; area by frames, largest {most}"))
     return Drawing(
         key=key,
         title="Accuracy against bytes",
         caption=f"{source}. One curve per width, one mark per number of channels; payload headers included.",
         alt=alt,
-        wide=wide,
-        narrow=narrow,
-        legend=swatch_list(entries),
+        paint=lambda width_px: _paint(spots, log, summary, width_px),
+        legend=tuple(entries),
     )
 
 
@@ -130,12 +128,12 @@ def _paint_rings(panel: Axes, spots: list[_Spot], summary: Summary) -> None:
 def _reference_lines(log: RunLog) -> list[tuple[str, float, str]]:
     """Return (label, accuracy, colour name) of what needs no payload: teacher, best exit, local network."""
     lines: list[tuple[str, float, str]] = []
-    teacher = log.points.teacher_utility if log.points else log.run.teacher_utility if log.run else None
+    teacher = log.table.teacher_utility if log.table else log.run.teacher_utility if log.run else None
     if teacher is not None:
         lines.append(("teacher", teacher, "ink"))
-    if log.points and log.points.local:
-        lines.append(("local", log.points.local.utility, "local"))
-    for answer in log.points.exits if log.points else ():
+    if log.table and log.table.local:
+        lines.append(("local", log.table.local.utility, "local"))
+    for answer in log.table.exits if log.table else ():
         width = "" if answer.width_index is None else f" {width_text(answer.width_index, log.widths)}"
         lines.append((f"exit{width}", answer.utility, "exit"))
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isthmus.report.labels import percent
+from isthmus.report.labels import count, percent
 from isthmus.report.summary import Accounting, Interruption, Summary
 from isthmus.runtime.units import format_duration
 
@@ -28,16 +28,16 @@ def accounting_sentence(account: Accounting) -> str:
     """Return whether every captured frame ended once, and what is wrong if not."""
     if not account.ended:
         return (
-            f"The log stops without an end event: {account.logged} frames ended before that, "
+            f"The log stops without an end event: {count(account.logged)} frames ended before that, "
             "any under way are unknown."
         )
     if account.balanced:
-        return f"Every one of the {account.captured} captured frames ended exactly once."
+        return f"Every one of the {count(account.captured)} captured frames ended exactly once."
     wrong = []
     if account.captured != account.logged:
-        wrong.append(f"{account.captured} were captured, {account.logged} are in the log")
+        wrong.append(f"{count(account.captured)} were captured, {count(account.logged)} are in the log")
     if account.repeated:
-        wrong.append(f"{account.repeated} frame numbers occur more than once")
+        wrong.append(f"{count(account.repeated)} frame numbers occur more than once")
     return f"The account does not balance: {'; '.join(wrong) or 'outcomes differ from the end event'}."
 
 
@@ -68,10 +68,10 @@ def _interruption_sentence(gap: Interruption) -> str:
     if total == 0:
         return text + "; no frame was captured in it."
     if device == total:
-        text += f": the device answered all {total} frames of it in time"
+        text += f": the device answered all {count(total)} frames of it in time"
     else:
-        parts = [f"{count} {name}" for name, count in gap.outcomes.items() if count]
-        text += f": its {total} frames ended as {', '.join(parts)}"
+        parts = [f"{count(frames)} {name}" for name, frames in gap.outcomes.items() if frames]
+        text += f": its {count(total)} frames ended as {', '.join(parts)}"
     if gap.recovered_s is None:
         return text + "; the server answered no frame after it."
     after = "right" if gap.recovered_s < 1e-3 else format_duration(gap.recovered_s)

@@ -63,6 +63,12 @@ def test_what_is_missing_is_told_on_the_terminal(
         (["{run}", "--bundle", "{tmp}/gone"], 4, "gone: no such bundle directory"),
         (["{run}", "--out", "{tmp}/gone/report.html"], 3, "its folder does not exist"),
         (["{run}/plan.json"], 4, "plan.json:1: not an event"),
+        (
+            ["{run}", "--format", "pdf"],
+            3,
+            "--format pdf: no such format; choose one of html, md, json, csv, png",
+        ),
+        (["{run}", "--trace", "{tmp}/gone.csv"], 3, "gone.csv"),
         ([], 2, "Missing argument"),
     ],
 )
@@ -88,3 +94,32 @@ def test_without_matplotlib_the_extra_is_named(
     assert run(["report", str(run_folder)]) == 6
     assert "pip install 'isthmus[plot]'" in capsys.readouterr().err
     assert not (run_folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [
+        ("md", "# Isthmus run: run"),
+        ("json", '{\n  "runs"'),
+        ("csv", "name,policy"),
+        ("html", "<!DOCTYPE html>"),
+    ],
+)
+def test_every_format_has_its_own_file(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], form: str, begins: str
+) -> None:
+    assert run(["report", str(run_folder), "--format", form]) == 0
+    file = run_folder / f"report.{form}"
+    assert capsys.readouterr().out.strip() == str(file)
+    assert file.read_text().startswith(begins)
+
+
+def test_the_link_of_a_real_run_can_be_given_as_a_trace(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run_folder / "link.jsonl").unlink()
+    trace = "step:30kB@10s,4kB@35s"
+    assert run(["report", str(run_folder), "--trace", trace, "--format", "json", "--json"]) == 0
+    (figures,) = json.loads(capsys.readouterr().out)["runs"]
+    assert figures["regret"]["link"] == f"trace {trace}"
+    assert figures["regret"]["frames"] == 1200

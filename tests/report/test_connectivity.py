@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.report.connectivity import Interval, connected_mask, disconnections, guard_s, outages
+from isthmus.report.connectivity import ConnectedRule, Interval, disconnections, guard_s, outages
+from isthmus.report.links import links_of, shapes_of
 from isthmus.runtime.events import LinkEvent, ShapeEvent
 
 
@@ -16,36 +17,39 @@ def shape(at_s: float, rate: float) -> ShapeEvent:
 
 def mask_of(captured: list[float], **options: object) -> list[bool] | None:
     chosen = {"links": [], "shapes": [], "gaps": [], "deadline_s": 0.1} | options
-    found = connected_mask(np.array(captured), **chosen)  # type: ignore[arg-type]
+    links, shapes = links_of(chosen.pop("links")), shapes_of(chosen.pop("shapes"))  # type: ignore[arg-type]
+    found = ConnectedRule(links, shapes, **chosen).mask(np.array(captured))  # type: ignore[arg-type]
     return None if found is None else found.tolist()
 
 
 def test_an_outage_is_a_zero_rate_from_the_first_zero_to_the_next_rate() -> None:
     shapes = [shape(0, 100.0), shape(5, 0.0), shape(6, 0.0), shape(8, 50.0)]
-    assert outages(shapes, start_s=0, end_s=20, deadline_s=0.1) == (
+    assert outages(shapes_of(shapes), start_s=0, end_s=20, deadline_s=0.1) == (
         Interval(start_s=5, end_s=8, kind="outage"),
     )
 
 
 def test_a_gap_shorter_than_the_deadline_is_no_outage() -> None:
     shapes = [shape(0, 100.0), shape(5, 0.0), shape(5.09, 100.0), shape(7, 0.0), shape(7.2, 100.0)]
-    found = outages(shapes, start_s=0, end_s=20, deadline_s=0.1)
+    found = outages(shapes_of(shapes), start_s=0, end_s=20, deadline_s=0.1)
     assert [gap.start_s for gap in found] == [7]
 
 
 def test_an_outage_that_never_ends_lasts_to_the_end_of_the_run() -> None:
-    assert outages([shape(0, 1.0), shape(5, 0.0)], start_s=0, end_s=9, deadline_s=0.1)[0].end_s == 9
+    assert (
+        outages(shapes_of([shape(0, 1.0), shape(5, 0.0)]), start_s=0, end_s=9, deadline_s=0.1)[0].end_s == 9
+    )
 
 
 def test_outages_are_cut_to_the_run() -> None:
     shapes = [shape(-5, 0.0), shape(1, 10.0), shape(8, 0.0), shape(30, 10.0), shape(31, 0.0), shape(40, 1.0)]
-    found = outages(shapes, start_s=0, end_s=10, deadline_s=0.1)
+    found = outages(shapes_of(shapes), start_s=0, end_s=10, deadline_s=0.1)
     assert [(gap.start_s, gap.end_s) for gap in found] == [(0, 1), (8, 10)]
 
 
 def test_a_disconnection_lasts_until_the_next_event_that_says_connected() -> None:
     links = [link(0, True), link(1, False), link(2, False), link(3, True), link(4, False)]
-    found = disconnections(links, start_s=0, end_s=5)
+    found = disconnections(links_of(links), start_s=0, end_s=5)
     assert [(gap.start_s, gap.end_s) for gap in found] == [(1, 3), (4, 5)]
     assert {gap.kind for gap in found} == {"disconnected"}
 
@@ -62,7 +66,7 @@ def test_before_the_first_link_event_nothing_counts_and_after_the_last_that_one_
 
 def test_frames_within_the_guard_of_an_outage_do_not_count() -> None:
     shapes = [shape(0, 10.0), shape(10, 0.0), shape(12, 10.0)]
-    gaps = outages(shapes, start_s=0, end_s=20, deadline_s=0.1)
+    gaps = outages(shapes_of(shapes), start_s=0, end_s=20, deadline_s=0.1)
     captured = [8.9, 9.0, 9.01, 11.0, 12.99, 13.0]
     assert mask_of(captured, shapes=shapes, gaps=gaps) == [True, True, False, False, False, True]
 

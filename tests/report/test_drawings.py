@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.report.charts import cumulative
-from isthmus.report.timeline import bin_width_s, merge_spans
+from isthmus.report.moments import merge_spans
+from isthmus.report.timeline import bin_width_s
 from isthmus.report.tradeoff import round_ticks, spread
 
 LEVELS = st.lists(st.floats(0, 300, allow_nan=False), min_size=1, max_size=9)
@@ -66,17 +66,3 @@ def test_axis_labels_are_round_and_apart(low: float, factor: float, width_px: fl
 def test_a_decade_of_bytes_has_several_labels() -> None:
     assert round_ticks(60, 600, width_px=700) == [70, 100, 150, 200, 300, 500]
     assert round_ticks(38, 85, width_px=700) == [40, 50, 60, 70, 80]
-
-
-def test_the_distribution_ends_at_one_and_hits_the_median() -> None:
-    x_s, y = cumulative(np.array([0.3, 0.1, 0.2, 0.4]))
-    assert x_s.tolist() == [0.1, 0.1, 0.2, 0.3, 0.4]
-    assert y.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
-
-
-def test_a_long_distribution_is_thinned_without_moving_it() -> None:
-    values = np.random.default_rng(0).gamma(3.0, 0.02, 50_000)
-    x_s, y = cumulative(values)
-    assert len(x_s) <= 401
-    for share in (0.1, 0.5, 0.99):
-        assert np.interp(share, y, x_s) == pytest.approx(np.quantile(values, share), rel=0.02)

@@ -1,40 +1,40 @@
-from isthmus.report.frames import NOTHING, FrameColumns
+from isthmus.report.frames import NOTHING, FrameDecoder, Frames
 from isthmus.runtime.bundle import OperatingPoint
 from isthmus.runtime.events import FrameEvent
 
 
-def columns_of(*events: FrameEvent) -> FrameColumns:
-    columns = FrameColumns()
-    for event in events:
-        columns.add(event)
-    return columns
+def columns_of(*events: FrameEvent) -> tuple[FrameDecoder, Frames]:
+    decoder = FrameDecoder()
+    frames = decoder.columns(events)
+    assert frames is not None
+    return decoder, frames
 
 
 def test_frames_are_ordered_by_capture_not_by_when_they_ended() -> None:
     late = FrameEvent(at_s=9.0, frame=0, captured_s=1.0, outcome="late", latency_s=8.0)
     early = FrameEvent(at_s=2.5, frame=1, captured_s=2.0, outcome="exit", latency_s=0.5)
-    frames = columns_of(early, late).finish()
+    frames = columns_of(early, late)[1].in_order()
     assert frames.frame.tolist() == [0, 1]
-    assert frames.latency_s.tolist() == [8.0, 0.5]
+    assert frames.time_s("latency_s").tolist() == [8.0, 0.5]
 
 
 def test_what_is_absent_stays_absent() -> None:
-    frames = columns_of(FrameEvent(at_s=1.0, frame=0, captured_s=1.0, outcome="dropped")).finish()
-    assert frames.width_index.tolist() == frames.answer.tolist() == frames.truth.tolist() == [NOTHING]
-    assert str(frames.latency_s.tolist()) == str(frames.head_s.tolist()) == "[nan]"
+    frames = columns_of(FrameEvent(at_s=1.0, frame=0, captured_s=1.0, outcome="dropped"))[1]
+    assert frames.answer.tolist() == frames.truth.tolist() == [NOTHING]
+    assert frames.point.tolist() == [0]
+    assert str(frames.time_s("latency_s").tolist()) == str(frames.time_s("head_s").tolist()) == "[nan]"
 
 
 def test_points_and_outcomes_select_frames() -> None:
     small, large = OperatingPoint(0, 4), OperatingPoint(1, 8)
-    frames = columns_of(
+    decoder, frames = columns_of(
         FrameEvent(at_s=1.0, frame=0, captured_s=0.0, outcome="remote", point=small),
         FrameEvent(at_s=2.0, frame=1, captured_s=1.0, outcome="exit", point=large),
         FrameEvent(at_s=3.0, frame=2, captured_s=2.0, outcome="local"),
         FrameEvent(at_s=4.0, frame=3, captured_s=3.0, outcome="late", point=small),
-    ).finish()
-    assert frames.points() == (small, large)
-    assert frames.at(small).tolist() == [True, False, False, True]
-    assert frames.at(None).tolist() == [False, False, True, False]
+    )
+    assert decoder.points == [None, small, large]
+    assert frames.point.tolist() == [1, 2, 0, 1]
     assert frames.in_time().tolist() == [True, True, True, False]
 
 
@@ -42,12 +42,15 @@ def test_reasons_that_differ_in_quantities_only_count_together() -> None:
     def at(frame: int, reason: str) -> FrameEvent:
         return FrameEvent(at_s=frame, frame=frame, captured_s=frame, outcome="exit", reason=reason)
 
-    frames = columns_of(
+    decoder, frames = columns_of(
         at(0, "p=0.93 at 12.5 kB/s, 20 ms"),
         at(1, "p=1.00 at 862 B/s, 1.5 s"),
         at(2, "link down"),
         at(3, "width w2 of 4 seems best"),
-    ).finish()
-    assert frames.reasons == ("p=# at #, #", "link down", "width w2 of # seems best")
-    assert frames.reason.tolist() == [0, 0, 1, 2]
-    assert frames.examples[0] == "p=0.93 at 12.5 kB/s, 20 ms"
+        at(4, "width w3 of 4 seems best"),
+    )
+    assert decoder.reasons == [
+        "p=# at #, #", "link down", "width w2 of # seems best", "width w3 of # seems best",
+    ]  # fmt: skip
+    assert frames.reason.tolist() == [0, 0, 1, 2, 3]
+    assert decoder.examples[0] == "p=0.93 at 12.5 kB/s, 20 ms"

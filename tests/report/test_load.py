@@ -18,13 +18,13 @@ def test_a_folder_gives_every_part_of_its_run(synthetic_run: Any) -> None:
     (log,) = load_runs([synthetic_run.folder])
     assert log.name == "run"
     assert log.folder == synthetic_run.folder
-    assert len(log.frames) == len(synthetic_run.frames)
+    assert log.tally.frames == len(synthetic_run.frames)
     assert log.run is not None
     assert log.end is not None
-    assert log.points is not None
+    assert log.table is not None
     assert log.widths == log.run.widths
     assert len(log.links) == 41
-    assert log.shapes[0].rate_bytes_per_s == 30e3
+    assert log.shapes.rate_bytes_per_s[0] == 30e3
     assert log.notes == ()
 
 
@@ -42,7 +42,7 @@ def test_the_last_line_of_a_killed_agent_may_be_torn(synthetic_run: Any, tmp_pat
     torn.write_bytes(whole[: len(whole) // 2])
     (log,) = load_runs([torn])
     assert log.end is None
-    assert 0 < len(log.frames) < len(synthetic_run.frames)
+    assert 0 < log.tally.frames < len(synthetic_run.frames)
 
 
 def test_a_broken_line_in_the_middle_is_an_error(synthetic_run: Any, tmp_path: Path) -> None:
@@ -59,15 +59,9 @@ def test_only_the_frames_are_indispensable(write_synthetic_run: Callable[..., An
         tmp_path / "bare", seconds=2.0, with_bundle=False, with_shapes=False, with_links=False, with_end=False
     )
     (log,) = load_runs([run.folder])
-    assert len(log.frames) == 60
-    assert (log.links, log.shapes, log.end, log.points, log.plan, log.timings_s) == (
-        (),
-        (),
-        None,
-        None,
-        None,
-        (),
-    )
+    assert log.tally.frames == 60
+    assert (len(log.links), len(log.shapes)) == (0, 0)
+    assert (log.end, log.table, log.plan, log.timings_s) == (None, None, None, ())
 
 
 @pytest.mark.parametrize(
@@ -107,7 +101,7 @@ def test_a_bundle_given_by_hand_must_be_the_runs_own(
 ) -> None:
     events = synthetic_run.folder / "events.jsonl"
     (log,) = load_runs([events], bundle=synthetic_run.folder / "bundle")
-    assert log.points is not None
+    assert log.table is not None
     other = tmp_path / "other"
     synthetic_run_module.write_bundle(other, made_by="someone else")
     with pytest.raises(ArtifactError, match="is not that of the run"):
@@ -120,7 +114,7 @@ def test_an_altered_bundle_beside_the_log_is_left_out_and_noted(synthetic_run: A
     folder = copy_of(synthetic_run, tmp_path / "run")
     (folder / "bundle" / "points.json").write_text("{}")
     (log,) = load_runs([folder])
-    assert log.points is None
+    assert log.table is None
     assert "bundle beside the log is not used" in log.notes[0]
     assert "points.json" in log.notes[0]
 
@@ -132,7 +126,7 @@ def test_another_runs_bundle_beside_the_log_is_left_out_and_noted(
     shutil.rmtree(folder / "bundle")
     synthetic_run_module.write_bundle(folder / "bundle", made_by="a later export")
     (log,) = load_runs([folder])
-    assert log.points is None
+    assert log.table is None
     assert "digest differs" in log.notes[0]
 
 
@@ -172,13 +166,11 @@ def test_the_teachers_answers_count_only_for_the_frames_of_this_run(
     ]
     (folder / "teacher.json").write_text(json.dumps({"answers": ordered, "labels": ordered}))
     (log,) = load_runs([folder])
-    assert log.teacher is not None
     summary = summarise(log)
     assert summary.accuracy.teacher == 1.0
     assert summary.accuracy.teacher_same_frames
     shifted = ordered[1:] + ordered[:1]
     (folder / "teacher.json").write_text(json.dumps({"answers": ordered, "labels": shifted}))
     (log,) = load_runs([folder])
-    assert log.teacher is None
     assert "labels are not those of this run" in log.notes[0]
     assert not summarise(log).accuracy.teacher_same_frames

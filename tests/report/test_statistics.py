@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.report.quantiles import Quantiles
 from isthmus.report.statistics import durations, share
 
 
@@ -39,13 +40,15 @@ def test_more_frames_narrow_the_interval() -> None:
     assert many.high - many.low < few.high - few.low
 
 
-def test_quantiles_skip_what_was_not_measured() -> None:
-    found = durations(np.array([0.1, np.nan, 0.3, 0.2]))
+def test_durations_are_those_of_the_values() -> None:
+    values_s = Quantiles()
+    values_s.add(np.array([0.1, 0.3, 0.2]))
+    found = durations(values_s)
     assert found is not None
     assert (found.count, found.p50_s, found.max_s) == (3, 0.2, 0.3)
     assert found.mean_s == pytest.approx(0.2)
+    assert found.exact
 
 
 def test_no_duration_is_unknown() -> None:
-    assert durations(np.array([np.nan])) is None
-    assert durations(np.array([])) is None
+    assert durations(Quantiles()) is None

@@ -11,6 +11,7 @@ from isthmus.report.theme import (
     OUTCOME_LINES,
     OUTCOME_MARKS,
     OUTCOME_WORDS,
+    RUN_COLOURS,
     WIDTH_MARKS,
     width_colour,
 )
@@ -47,7 +48,9 @@ TO_OKLAB = np.array(
 GROUPS = {
     "outcomes": tuple(OUTCOMES),
     "widths": ("w0", "w1", "w2", "w3"),
-    "stages": ("head", "encode", "network", "queue", "compute", "rest"),
+    "stages": ("device0", "device1", "link", "server0", "server1", "unexplained"),
+    "joules": ("idle", "device0", "link"),
+    "runs": RUN_COLOURS,
 }
 
 
@@ -87,7 +90,7 @@ def test_text_and_marks_stand_out_from_their_ground(theme: int) -> None:
     for ground in ("panel", "ground"):
         for text in ("ink", "soft", "sound", "late", "remote"):
             assert contrast(COLOURS[text][theme], COLOURS[ground][theme]) >= 4.4, text
-    for mark in (*OUTCOMES, "w0", "w1", "w2", "w3", "deadline", "estimate"):
+    for mark in (*OUTCOMES, "w0", "w1", "w2", "w3", "deadline", "estimate", *RUN_COLOURS):
         assert contrast(COLOURS[mark][theme], COLOURS["panel"][theme]) >= 3.0, mark
 
 
