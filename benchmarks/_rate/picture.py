@@ -13,6 +13,8 @@ from _rate.curves import Images, Setting, front
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933", "#882255")
 # One more than colours: a colour that comes again has another mark.
 _MARKS = "osv^Dp<>*P"
+# Points of accuracy below the uncut network.
+_SHOWN = 40
 
 
 def draw(
@@ -30,7 +32,7 @@ def draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10.5, 4.6), layout="constrained")
+    figure = Figure(figsize=(11.5, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
     best = 100 * float(images.scores(teacher)[0])
@@ -49,9 +51,9 @@ def draw(
         axes.set_xscale("log")
         axes.grid(True, which="both", alpha=0.2)
     right.scatter([1000 * teacher.device_s], [best], marker="X", c="#555555", s=50, label="all on the device")
-    left.set_ylim(max(0.0, best - 25), best + 2)
+    left.set_ylim(max(0.0, best - _SHOWN), best + 2)
     left.set(xlabel="mean bytes per image (log)", ylabel=f"accuracy, % ({len(images.truth_n)} images)")
     right.set(xlabel="device time per image, ms (log): head or codec, coding included")
-    right.legend(fontsize=8, loc="lower right")
+    figure.legend(*right.get_legend_handles_labels(), fontsize=8, loc="outside right upper")
     figure.suptitle(f"{title}; dotted: uncut network, band: 1 point below it", fontsize=10)
     figure.savefig(file, dpi=130)
