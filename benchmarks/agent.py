@@ -123,6 +123,7 @@ def _run_agent(
         policy=policy,
         duration_s=seconds + _SKIPPED_S,
         thermal="off",
+        energy="none",
     )
     with tempfile.TemporaryDirectory() as folder, _timers() as timed:
         path = Path(folder) / "events.jsonl"

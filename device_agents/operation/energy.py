@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from isthmus.device_agents.config import AgentConfig
 from isthmus.runtime.bundle import Bundle, PointTable, head_name
 from isthmus.runtime.control import with_joules
-from isthmus.runtime.energy import EnergySampler, RadioModel, is_modelled, open_meter
+from isthmus.runtime.energy import EnergyMeter, EnergySampler, RadioModel, is_modelled, open_meter
 from isthmus.runtime.machines import load_machine
 
 # How often the sampler is asked for its first reading, and for how long.
@@ -83,12 +83,11 @@ class EnergyWatch:
             return
         self._sampler = EnergySampler(meter)
         self._sampler.start()
-        if not meter.measured:
-            self.idle_w = (
-                None if self._profile is None or self._profile.power is None else (self._profile.power.idle_w)
-            )
-        elif stopped is not None:
-            self.idle_w = await self._rest_w(stopped, self._sampler)
+        try:
+            await self._learn_rest(meter, stopped)
+        except BaseException:  # cancelled
+            self._sampler.close()
+            raise
         reading = self._sampler.reading
         self._begin_j = 0.0 if reading is None else reading[1]
         rest = "" if self.idle_w is None else f", {self.idle_w:.2f} W at rest"
@@ -129,6 +128,14 @@ class EnergyWatch:
         """End the meter; may take as long as its sensor does."""
         if self._sampler is not None:
             self._sampler.close()
+
+    async def _learn_rest(self, meter: EnergyMeter, stopped: asyncio.Event | None) -> None:
+        assert self._sampler is not None
+        power = None if self._profile is None else self._profile.power
+        if not meter.measured:
+            self.idle_w = None if power is None else power.idle_w
+        elif stopped is not None:
+            self.idle_w = await self._rest_w(stopped, self._sampler)
 
     async def _rest_w(self, stopped: asyncio.Event, sampler: EnergySampler) -> float | None:
         """Return the mean watts over the configured rest; None where they are unknown or it was cut short."""

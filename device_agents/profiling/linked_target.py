@@ -116,6 +116,7 @@ async def linked_target(
         queue=_QUEUE,
         fps=_FPS,
         thermal="off",
+        energy="none",
         events=None,
     )
     target: LinkedTarget | None = None

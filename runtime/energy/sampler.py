@@ -59,7 +59,7 @@ class EnergySampler:
         """Why the joules are unknown; None while they are known."""
         with self._lock:
             if self._stuck_s > _STALE_S:
-                return f"{self.source}: the sensor has not answered for {self._stuck_s:.0f} s"
+                return f"{self.source}: the sensor no longer answers"
             return self._trouble
 
     @property

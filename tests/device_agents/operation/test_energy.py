@@ -152,3 +152,16 @@ async def test_pushed_frames_do_not_wait_for_a_rest(tiny, banks, watcher, record
     assert agent._energy.idle_w is None
     agent.stop()
     await asyncio.wait_for(task, 10)
+
+
+async def test_a_rest_that_is_cancelled_leaves_no_meter_behind(watch, recording):
+    energy = watch(energy=recording((0.0, 0.0), (3600.0, 18_000.0)), energy_idle_s=600.0)
+    task = asyncio.ensure_future(energy.begin(asyncio.Event()))
+    for _ in range(200):
+        if energy.reading().energy_j is not None:
+            break
+        await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert not energy._sampler._thread.is_alive()
