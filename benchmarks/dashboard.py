@@ -6,8 +6,8 @@ Options:
     seconds: How long each way is measured.
 
 Two ways, one after the other: the agents' logs are followed, and the agents post their events. Another
-process makes the events, in real time, as agents write them (`_dashboard_agents.py`); `isthmus dashboard` is a
-process of its own and sees every one of them. `cpu_share` is its processor time over the wall time, of one
+process makes the events, in real time, as agents write them (`_dashboard_agents.py`); `isthmus dashboard` is
+a process of its own and sees every one of them. `cpu_share` is its processor time over the wall time, of one
 core; `event_us` the same per event. A headless Chromium, under Playwright, holds the page open meanwhile:
 `frame_ms` are the times between its frames (16.7 is one at 60 Hz), `handling_ms` what the page's code needs
 for the message of a second, style and layout not included, `long_tasks` the tasks over 50 ms. Without
@@ -156,8 +156,8 @@ def _page(url: str) -> Iterator[Any]:
         # Chromium's own sandbox refuses to start as root; the page is ours.
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(url)
-        page.wait_for_selector("#tiles [role=option]", state="attached", timeout=60_000)
+        page.goto(url, timeout=120_000)
+        page.wait_for_selector("#tiles [role=option]", state="attached", timeout=120_000)
         yield page
         browser.close()
 

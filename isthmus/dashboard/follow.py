@@ -24,6 +24,8 @@ _FIRST_LINE_BYTES = 64 << 10
 _TAIL_BYTES = 4 << 20
 _TURN_BYTES = 1 << 20
 _LONGEST_LINE = 1 << 20
+# A thousand logs of a fleet that has run for hours must not be in memory at once.
+_MOST_EVENTS = 50_000
 _LOOK_FOR_NEW_S = 2.0
 
 
@@ -84,11 +86,20 @@ class Follower:
         self._decode = msgspec.json.Decoder(Event).decode
 
     def grown(self, now_s: float) -> Iterator[Grown]:
-        """Yield what has come since the last call; `now_s` is of this process's monotonic clock."""
+        """Yield what has come since the last call; `now_s` is of this process's monotonic clock.
+
+        At most so many events are read at once; the logs that are left wait for the next call, and come first.
+        """
         if now_s - self._looked_s >= _LOOK_FOR_NEW_S:
             self._looked_s = now_s
             self._look_for_new()
-        for log in list(self._logs.values()):
+        read = 0
+        for _ in range(len(self._logs)):
+            if read >= _MOST_EVENTS:
+                return
+            path = next(iter(self._logs))
+            log = self._logs.pop(path)
+            self._logs[path] = log  # last in line from now on
             try:
                 found = os.stat(log.path)
                 if found.st_ino == log.inode and found.st_size < log.at:
@@ -104,6 +115,7 @@ class Follower:
                 del self._logs[log.path]
                 continue
             if grown is not None:
+                read += len(grown.events)
                 yield grown
 
     def close(self) -> None:
