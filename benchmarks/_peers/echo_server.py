@@ -18,6 +18,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from isthmus.runtime.wire import server_options
+
 HEADER = struct.Struct("<II")
 ANSWER = struct.Struct("<I")
 METHOD = "/floor.Echo/Echo"
@@ -63,7 +65,8 @@ async def _echo(_requests: Any, context: Any) -> None:
 
 async def serve_grpc() -> None:
     """Serve bidirectional streams of bytes until killed."""
-    server = grpc.aio.server()
+    # A server with gRPC's defaults takes our channels' pings for an attack, and hangs up after a minute.
+    server = grpc.aio.server(options=server_options())
     service, method = METHOD[1:].split("/")
     handlers = {method: grpc.stream_stream_rpc_method_handler(_echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
