@@ -137,13 +137,15 @@ def command(
         # Photographs come in all sizes and are cropped to the network's; arrays were prepared by someone.
         return load_dataset(spec, split=split, size=size if spec.startswith("folder:") else None)
 
-    train_images = load(dataset, "train")
-    test_images = load(test, "test") if test is not None else None
-    calibration_images = load(calibration, "test") if calibration is not None else None
     storage = None
-    if to_zoo is not None and weights is not None:
-        network, facts, storage = through_entry(network, facts, to_zoo, weights, train_images)
-    with progress("exporting") as show:
+    with progress("reading images") as show:
+        train_images = load(dataset, "train")
+        test_images = load(test, "test") if test is not None else None
+        calibration_images = load(calibration, "test") if calibration is not None else None
+        if to_zoo is not None and weights is not None:
+            show("writing the entry of the zoo")
+            network, facts, storage = through_entry(network, facts, to_zoo, weights, train_images)
+        show("exporting")
         bundle = export_bundle(
             network,
             out_dir,

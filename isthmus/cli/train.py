@@ -53,7 +53,8 @@ def command(**flags: Any) -> int | None:
     if not show:
         run_state.open_run(out_dir, resume=resume)
     size_hw = parse_size(given["size"]) if "size" in given else None
-    images = load_dataset(given["dataset"], split="train", size=size_hw)
+    with progress(f"reading {given['dataset']}"):
+        images = load_dataset(given["dataset"], split="train", size=size_hw)
 
     from isthmus.cli._train_flags import whole_configuration
 
@@ -189,7 +190,8 @@ def _train(
     checkpoint = out_dir / CHECKPOINT_NAME
     save_checkpoint(network, checkpoint, with_teacher=settings["keep_teacher"], facts=facts)
     tests = tests and labelled_for(network, tests)
-    measured = None if tests is None else (evaluate(network, tests), tests)
+    with progress("measuring every point on the test images"):
+        measured = None if tests is None else (evaluate(network, tests), tests)
     report_training(network, checkpoint, facts, measured, as_json=as_json)
     return None
 
