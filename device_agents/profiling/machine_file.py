@@ -13,10 +13,13 @@ import msgspec
 
 from isthmus.device_agents.profiling.figures import WayFigures
 from isthmus.runtime.bundle import EXIT, LOCAL, Bundle, head_name
+from isthmus.runtime.energy import is_modelled
 from isthmus.runtime.errors import ArtifactError
 from isthmus.runtime.machines import MachineProfile, NetworkCosts, Power
 
 _WHOLE_NODE = "the whole network"
+# Stages in which the device computes; a measurement's joules beyond rest are theirs, in proportion to time.
+_COMPUTING = ("head", "exit", "codec", "answer")
 
 
 def bundle_machine(
@@ -46,6 +49,7 @@ def bundle_machine(
     """
     networks = {}
     for file, seconds, spread_s, frames in _timed(bundle, figures):
+        joules = [one for one in (_network_j(bundle, found, file) for found in figures) if one is not None]
         networks[bundle.manifest.files[file]] = NetworkCosts(
             host=processor,
             backend=backend,
@@ -57,6 +61,8 @@ def bundle_machine(
             kernel_sum_s=seconds,
             node_s={_WHOLE_NODE: seconds},
             model=f"{bundle.manifest.name}/{file}",
+            # What else the machine does meanwhile only adds.
+            energy_j=min(joules, default=None),
         )
     return MachineProfile(
         name=name,
@@ -101,6 +107,19 @@ def _timed(bundle: Bundle, figures: Sequence[WayFigures]) -> list[tuple[str, flo
         seconds = one.stages[stage]
         found.append((file, seconds.p50_s, seconds.p75_s - seconds.p25_s, one.frames))
     return found
+
+
+def _network_j(bundle: Bundle, one: WayFigures, file: str) -> float | None:
+    """Return the measured joules beyond rest of the network `file`; None where `one` does not tell."""
+    stage = dict(_networks(bundle, one)).get(file)
+    # Of a way over a link the radio's joules cannot be told from computing.
+    if one.energy is None or is_modelled(one.energy.source) or one.way.kind == "server" or stage is None:
+        return None
+    means = {name: one.stages[name].mean_s for name in _COMPUTING if name in one.stages}
+    above_j, total_s = one.energy.above_idle_per_frame_j, sum(means.values())
+    if above_j is None or above_j <= 0 or stage not in means or total_s <= 0:
+        return None
+    return above_j * means[stage] / total_s
 
 
 def _networks(bundle: Bundle, one: WayFigures) -> list[tuple[str, str]]:

@@ -104,3 +104,39 @@ def test_a_profile_is_added_to_one_of_the_same_machine(make):
     other = msgspec.structs.replace(second, threads=4)
     with pytest.raises(ArtifactError, match=r"machine\.json: it is of threads 1, this is 4; choose another"):
         add_networks(first, other, "machine.json")
+
+
+def metered(source, above_idle_per_frame_j):
+    return Energy(
+        source=source,
+        total_j=10.0,
+        per_frame_j=0.05,
+        idle_w=2.0,
+        above_idle_per_frame_j=above_idle_per_frame_j,
+    )
+
+
+def test_joules_beyond_rest_are_shared_by_the_time_of_computing(make, tiny):
+    found = [
+        figures("payload", width_index=0, width=0.25, head=0.003, codec=0.001, energy=metered("rapl", 0.04)),
+        figures("uncut", answer=0.02, energy=metered("rapl", 0.3)),
+    ]
+    networks = make(found, idle_w=2.0).networks
+    files = tiny.manifest.files
+    assert networks[files[head_name(0.25)]].energy_j == pytest.approx(0.03)  # 3 ms of 4 ms
+    assert networks[files[LOCAL]].energy_j == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "energy"),
+    [
+        ("payload", None),
+        ("payload", metered("model:pi4", 0.04)),  # never a measurement
+        ("payload", metered("rapl", None)),
+        ("payload", metered("rapl", -0.01)),  # rest was busier than the run
+        ("server", metered("rapl", 0.04)),  # with the radio's
+    ],
+)
+def test_joules_of_a_network_that_are_not_known_are_none(make, tiny, kind, energy):
+    found = [figures(kind, width_index=0, width=0.25, head=0.003, codec=0.001, energy=energy)]
+    assert make(found).networks[tiny.manifest.files[head_name(0.25)]].energy_j is None
