@@ -123,7 +123,7 @@ def dashboard():
     import uvicorn
 
     from isthmus.dashboard.app import Dashboard
-    from isthmus.dashboard.running import _listen
+    from isthmus.dashboard.running import _config, _listen
     from isthmus.dashboard.settings import DashboardSettings
 
     @contextmanager

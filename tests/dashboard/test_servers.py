@@ -32,8 +32,9 @@ def frame(metrics, outcome="ok"):
     now_s = time.monotonic()
     metrics.frame(
         FrameRecord(
-            model="tiny", frame_id="1", latents=1, outcome=outcome, received_s=now_s, decoded_s=now_s + 0.001,
-            started_s=now_s + 0.003, ended_s=now_s + 0.008, compute_s=0.004, request_bytes=150, answer_bytes=40,
+            model="tiny", frame_id="1", latents=1, outcome=outcome, received_s=now_s,
+            decoded_s=now_s + 0.001, started_s=now_s + 0.003, ended_s=now_s + 0.008, compute_s=0.004,
+            request_bytes=150, answer_bytes=40,
         )
     )  # fmt: skip
 
