@@ -19,6 +19,7 @@ from isthmus.runtime.machines import MachineProfile, RadioModel, load_machine
 _REMEDY = "the model reads Linux's own counters"
 # Columns of /proc/stat: user nice system idle iowait irq softirq steal; those after them are parts of these.
 _IDLE, _IOWAIT, _COLUMNS = 3, 4, 8
+_FIRST_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,9 @@ class ModelMeter:
     def _processor_ticks(self) -> tuple[int, int]:
         file = self._root / "proc/stat"
         try:
-            first = file.read_text(encoding="ascii").splitlines()[0].split()
+            # The sum of all processors is the first line; the kernel takes its time for the others.
+            with file.open("rb", buffering=0) as counters:
+                first = counters.read(_FIRST_BYTES).decode("ascii", "replace").split("\n")[0].split()
             ticks = [int(value) for value in first[1 : 1 + _COLUMNS]]
             if first[0] != "cpu" or len(ticks) <= _IOWAIT:
                 raise ValueError
