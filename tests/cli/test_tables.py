@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,3 +176,13 @@ def test_simulate_fleet(tiny_bundle: Path, printed: Callable[[], list[str]]) -> 
     rows = printed()
     assert rows[0].split()[:4] == ["devices", "a", "server", "servers"]
     assert not any("…" in line for line in rows)
+
+
+def test_profile(tiny_bundle: Path, synthetic_run: Any, printed: Callable[[], list[str]]) -> None:
+    short = ["--duration", "100ms", "--warm-up", "100ms", "--energy", "none"]
+    assert run(["profile", str(tiny_bundle), "--point", "3,4", *short]) == 0
+    rows = printed()
+    assert any({"head", "total"} <= set(line.split()) for line in rows)
+    assert not any("…" in line for line in rows if "  " in line)
+    assert run(["profile", "events", str(synthetic_run.folder / "events.jsonl")]) == 0
+    assert any("head" in line.split() for line in printed())
