@@ -46,7 +46,7 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         source: The meter's; begins with "model:" if and only if the joules are modelled.
         total_j: Of the whole measurement, the device at rest included.
-        per_frame_j: The same over the frames.
+        per_frame_j: Mean watts of it over the frames per second.
         idle_w: Watts at rest, measured before; None: not measured.
         above_idle_per_frame_j: Per frame, less what the device would have drawn at rest; None without
             `idle_w`.
@@ -69,7 +69,7 @@ class WayFigures(msgspec.Struct, frozen=True, kw_only=True):
         rate_per_s: Mean arrivals per second that Server was told.
         warm_up_s: Seconds of warm-up that were left out.
         elapsed_s: Seconds of the measurement.
-        throughput_per_s: Frames per second.
+        throughput_per_s: Frames per second, from the first answer to the last.
         payload_bytes: Mean of a frame; None: nothing was encoded.
         parts: Seconds by part: those of `PARTS` that happened, and the rest.
         stages: Seconds by stage, by the names of `STAGES`.
@@ -147,6 +147,7 @@ def make_figures(
     *,
     warm_up_s: float,
     elapsed_s: float,
+    throughput_per_s: float,
     energy: Energy | None,
     conditions: Conditions,
     doubts: tuple[Doubt, ...],
@@ -164,7 +165,7 @@ def make_figures(
         rate_per_s=load.rate_per_s if load.scenario == "Server" else None,
         warm_up_s=warm_up_s,
         elapsed_s=elapsed_s,
-        throughput_per_s=len(samples) / elapsed_s,
+        throughput_per_s=throughput_per_s,
         payload_bytes=float(np.mean(payloads)) if payloads else None,
         parts=part_quantiles(good),
         stages=stage_quantiles(good),

@@ -49,7 +49,8 @@ class Gathering:
         queries: Those that count.
         all_samples: Every frame, warm-up included.
         is_warm: The warm-up rule was met.
-        began_s, ended_s: Instants of the first and the last query that counts; None: there is none.
+        began_s: When the measurement began; None: not yet.
+        ended_s: When the last query that counts was answered; None: none was yet.
         warm_up_s: Seconds from the first query to the measurement.
         turned_away: Arrivals that were not asked.
     """
@@ -72,6 +73,7 @@ class Gathering:
         self._clock = clock
         self._warm_up = WarmUp()
         self._first_s: float | None = None
+        self._first_end_s = 0.0
 
     @property
     def is_warm(self) -> bool:
@@ -102,8 +104,23 @@ class Gathering:
                 self.warm_up_s = self.began_s - self._first_s
         # What was asked before belongs to the warm-up, whenever it is answered.
         elif min(sample.due_s for sample in query) >= self.began_s:
+            if not self.queries:
+                self._first_end_s = now_s
             self.queries.append(query)
             self.ended_s = now_s
+
+    @property
+    def throughput_per_s(self) -> float:
+        """Frames per second, from the first answer that counts to the last.
+
+        Those that were under way when the measurement began are in neither number.
+        """
+        assert self.began_s is not None
+        assert self.ended_s is not None
+        if len(self.queries) == 1:
+            return len(self.queries[0]) / (self.ended_s - self.began_s)
+        later = sum(map(len, self.queries[1:]))
+        return later / max(self.ended_s - self._first_end_s, 1e-9)
 
     def turn_away(self) -> None:
         """See `Taker`."""
@@ -171,7 +188,8 @@ async def measure(
         gathered.queries,
         warm_up_s=gathered.warm_up_s,
         elapsed_s=elapsed_s,
-        energy=_energy(meter, before_j, elapsed_s, len(samples), idle_w),
+        throughput_per_s=gathered.throughput_per_s,
+        energy=_energy(meter, before_j, elapsed_s, gathered.throughput_per_s, idle_w),
         conditions=conditions,
         doubts=doubts(evidence),
     )
@@ -188,17 +206,21 @@ async def with_rate(way: Way, load: Load, target: Target, watch: Watch) -> Load:
 
 
 def _energy(
-    meter: EnergySampler | None, before_j: float | None, elapsed_s: float, frames: int, idle_w: float | None
+    meter: EnergySampler | None,
+    before_j: float | None,
+    elapsed_s: float,
+    frames_per_s: float,
+    idle_w: float | None,
 ) -> Energy | None:
     after_j = None if meter is None else meter.energy_j
     if meter is None or before_j is None or after_j is None:
         return None
     total_j = after_j - before_j
-    above_j = None if idle_w is None else (total_j - idle_w * elapsed_s) / frames
+    power_w = total_j / elapsed_s
     return Energy(
         source=meter.source,
         total_j=total_j,
-        per_frame_j=total_j / frames,
+        per_frame_j=power_w / frames_per_s,
         idle_w=idle_w,
-        above_idle_per_frame_j=above_j,
+        above_idle_per_frame_j=None if idle_w is None else (power_w - idle_w) / frames_per_s,
     )

@@ -78,6 +78,16 @@ def test_a_frame_of_the_warm_up_that_ends_late_does_not_count(gathering, make_sa
     assert gathered.queries == []
 
 
+def test_throughput_counts_neither_frames_nor_time_of_what_was_under_way(gathering, make_sample):
+    gathered, now_s, _ = gathering(least_s=1.0, warm_up_s=0.0, most_s=40.0)
+    # Sixteen at a time, one answered every 10 ms: a hundred a second, each 160 ms after it was asked.
+    while not gathered.enough:
+        now_s[0] += 0.01
+        gathered.take([make_sample(0.16, now_s[0] - 0.16)])
+    assert len(gathered.queries) / (gathered.ended_s - gathered.began_s) < 90
+    assert gathered.throughput_per_s == pytest.approx(100.0)
+
+
 def test_parts_and_the_rest_make_up_the_latency_of_every_frame(remote_event):
     samples = [
         Sample(event=remote_event(frame=i, head_s=0.001 * (i + 1)), due_s=100.0 - 0.002, as_asked=True)
@@ -147,17 +157,17 @@ async def test_energy_is_that_of_the_measurement_or_none(stand_in, known):
     )
     figures = measured.figures
     assert figures.queries >= 100
-    assert figures.throughput_per_s == pytest.approx(figures.frames / figures.elapsed_s)
+    # One after the other: the same number, but for the first and the ends.
+    assert figures.throughput_per_s == pytest.approx(figures.frames / figures.elapsed_s, rel=0.1)
     if not known:
         assert figures.energy is None
         return
     energy = figures.energy
     # Every ten frames two joules, give or take the readings at both ends.
     assert energy.total_j == pytest.approx(2.0 * figures.frames / 10, abs=2.1)
-    assert energy.per_frame_j == pytest.approx(energy.total_j / figures.frames)
-    assert energy.above_idle_per_frame_j == pytest.approx(
-        (energy.total_j - figures.elapsed_s) / figures.frames
-    )
+    power_w = energy.total_j / figures.elapsed_s
+    assert energy.per_frame_j == pytest.approx(power_w / figures.throughput_per_s)
+    assert energy.above_idle_per_frame_j == pytest.approx((power_w - 1.0) / figures.throughput_per_s)
 
 
 async def test_a_server_scenario_without_a_rate_gets_half_of_what_one_at_a_time_takes(stand_in):
