@@ -102,7 +102,7 @@ def draw_breakdown(log: RunLog, summary: Summary, *, key: str) -> Drawing | None
         if row.total_s > 0
     )
     entries = [Swatch("block", colour, name) for name, colour in stage_colours(names).items()]
-    if summary.deadline_s:
+    if summary.deadline_s and summary.deadline_s < 1.1 * _edge_s(rows):
         entries.append(Swatch("dash", "deadline", f"deadline, {format_duration(summary.deadline_s)}"))
     left_out = len(summary.stages) - len(rows)
     tail = f" The {left_out} rows with the fewest frames are left out here." if left_out else ""
@@ -147,14 +147,19 @@ def shown_rows(stages: tuple[Stages, ...]) -> list[Stages]:
     return [stages[i] for i in sorted(most[:_MAX_ROWS])]
 
 
+def _edge_s(rows: Sequence[Stages]) -> float:
+    """Return how long the longest bar is that is drawn whole."""
+    # Late frames may take seconds: they must not squeeze the others, so their bar leaves the picture.
+    in_time_s = max((row.total_s for row in rows if row.outcome != "late"), default=0.0)
+    return in_time_s or max(row.total_s for row in rows)
+
+
 def _paint_breakdown(rows: list[Stages], log: RunLog, summary: Summary, width_px: float) -> Canvas:
     painted = canvas(
         width_px, (24.0 * len(rows) + 8,), left_px=88 if width_px < 500 else 104, right_px=64, top_px=8
     )
     panel = painted.panels[0]
-    # Late frames may take seconds: they must not squeeze the others, so their bar leaves the picture.
-    in_time_s = max((row.total_s for row in rows if row.outcome != "late"), default=0.0)
-    edge_s = in_time_s or max(row.total_s for row in rows)
+    edge_s = _edge_s(rows)
     for index, row in enumerate(rows):
         left_s = 0.0
         for name, colour in stage_colours(list(row.mean_s)).items():

@@ -129,10 +129,7 @@ def draw_latencies(logs: Sequence[RunLog], summaries: Sequence[Summary], *, key:
 
 def run_looks(runs: int) -> list[tuple[str, str]]:
     """Return a colour and a kind of line for each run; no two of twenty are alike."""
-    return [
-        (RUN_COLOURS[i % len(RUN_COLOURS)], RUN_LINES[(i + i // len(RUN_COLOURS)) % len(RUN_LINES)])
-        for i in range(runs)
-    ]
+    return [(RUN_COLOURS[i % len(RUN_COLOURS)], RUN_LINES[i % len(RUN_LINES)]) for i in range(runs)]
 
 
 def _paint_latencies(

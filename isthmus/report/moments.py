@@ -142,7 +142,7 @@ def paint_outcomes(panel: Axes, log: RunLog, width_s: float, since: Since, unit_
     else:
         buckets = log.tally.moments
         at_s = buckets.edges_s()[:-1] + buckets.width_s / 2
-        weights = buckets.counts.reshape(len(buckets.counts), -1, len(OUTCOMES)).sum(axis=1)
+        weights = _by_point(buckets.counts).sum(axis=1)
     edges_s = log.start_s + np.arange(0, log.duration_s + width_s, width_s)
     place = np.clip(np.searchsorted(edges_s, at_s, side="right") - 1, 0, len(edges_s) - 2)
     parts = np.stack(
@@ -165,12 +165,17 @@ def paint_outcomes(panel: Axes, log: RunLog, width_s: float, since: Since, unit_
 def _columns(log: RunLog, *, narrow: bool) -> tuple[Column, NDArray[np.int64]]:
     """Return the bounds of a few hundred stretches, and frames [stretches, points, outcomes] in them."""
     buckets = log.tally.moments
-    counts = np.pad(buckets.counts, ((0, 0), (0, -buckets.counts.shape[1] % len(OUTCOMES))))
+    counts = buckets.counts
     size = -(-len(counts) // (_NARROW_COLUMNS if narrow else _COLUMNS))
     starts = np.arange(0, len(counts), size)
-    summed = np.add.reduceat(counts, starts, axis=0)
     edges_s = buckets.edges_s()[np.append(starts, len(counts))]
-    return edges_s, summed.reshape(len(summed), -1, len(OUTCOMES))
+    return edges_s, _by_point(np.add.reduceat(counts, starts, axis=0))
+
+
+def _by_point(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return counts [stretches, channels] as [stretches, points, outcomes]; the last may lack outcomes."""
+    padded = np.pad(counts, ((0, 0), (0, -counts.shape[1] % len(OUTCOMES))))
+    return padded.reshape(len(padded), -1, len(OUTCOMES))
 
 
 def _label_rows(panel: Axes, names: Sequence[str]) -> None:
