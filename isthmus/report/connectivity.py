@@ -77,7 +77,8 @@ class ConnectedRule:
             gaps: The outages (`outages`) among `shapes`.
             deadline_s: The run's deadline, seconds.
         """
-        self._links = links
+        # No more than the rule needs: it travels to every process that reads a part of the log.
+        self._link_at_s, self._link_connected = links.at_s, links.connected
         # Without any log of the link nothing is claimed.
         self.applies = bool(len(links) or len(shapes))
         guard = guard_s(deadline_s)
@@ -95,12 +96,12 @@ class ConnectedRule:
         if not self.applies:
             return None
         mask = np.ones(len(captured_s), dtype=np.bool_)
-        links = self._links
-        if len(links):
-            following = np.searchsorted(links.at_s, captured_s, side="right")
-            before = np.clip(following - 1, 0, len(links) - 1)
-            after = np.clip(following, 0, len(links) - 1)
-            mask &= links.connected[before] & links.connected[after] & (following > 0)
+        connected = self._link_connected
+        if len(connected):
+            following = np.searchsorted(self._link_at_s, captured_s, side="right")
+            before = np.clip(following - 1, 0, len(connected) - 1)
+            after = np.clip(following, 0, len(connected) - 1)
+            mask &= connected[before] & connected[after] & (following > 0)
         if len(self._begins_s):
             last = np.searchsorted(self._begins_s, captured_s, side="left") - 1
             mask &= (last < 0) | (captured_s >= self._ends_s[np.maximum(last, 0)])

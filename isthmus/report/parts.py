@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
@@ -62,8 +61,12 @@ def count_frames(
         return _count(context, survey.file, (Cut(0, 1), Cut(survey.size_bytes, 0)), on_bytes)
     parts = _parts(survey, jobs * _PARTS_PER_PROCESS)
     everything: Counted | None = None
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for part, counted in zip(parts, pool.map(partial(_count, context, survey.file), parts), strict=True):
+    # The context goes to each process once, not with each part.
+    share = (context, survey.file)
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_begin, initargs=share
+    ) as pool:
+        for part, counted in zip(parts, pool.map(_count_part, parts), strict=True):
             everything = counted if everything is None else _merged(everything, counted)
             if on_bytes is not None:
                 on_bytes(part[1].byte)
@@ -77,6 +80,19 @@ def _parts(survey: Survey, count: int) -> list[tuple[Cut, Cut]]:
     ideal = np.linspace(0, survey.size_bytes, count + 1)
     chosen = sorted({int(index) for index in np.searchsorted(starts, ideal)})
     return [(survey.cuts[a], survey.cuts[b]) for a, b in itertools.pairwise(chosen)]
+
+
+_Share = tuple[Context, Path]
+_shared: list[_Share] = []  # of a process that was started to read parts: what all of them need
+
+
+def _begin(context: Context, file: Path) -> None:
+    _shared[:] = [(context, file)]
+
+
+def _count_part(part: tuple[Cut, Cut]) -> Counted:
+    context, file = _shared[0]
+    return _count(context, file, part)
 
 
 def _count(

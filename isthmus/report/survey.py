@@ -31,6 +31,7 @@ from isthmus.runtime.events import (
 # Few enough lines for what they become to stay in a processor's cache: three times as quick as large blocks.
 BLOCK_BYTES = 1 << 19
 
+_EVENTS_AT_ONCE = 4_096
 _HEAD, _TAIL = (int.from_bytes(text, "little") for text in (b'{"type":', b'"frame",'))
 _PREFIX_BYTES = 16
 
@@ -106,6 +107,8 @@ class _Findings:
         self._frames = 0
         self._span_s: tuple[float, float] | None = None
         self._kinds: dict[type, list[Any]] = {kind: [] for kind in (RunEvent, EndEvent, DeadlineEvent)}
+        self._link_events: list[LinkEvent] = []
+        self._shape_events: list[ShapeEvent] = []
         self._links: list[Links] = []
         self._shapes: list[Shapes] = []
 
@@ -140,13 +143,20 @@ class _Findings:
                 )
             if type(event) in self._kinds:
                 self._kinds[type(event)].append(event)
-        links = [event for event in found if type(event) is LinkEvent]
-        shapes = [event for event in found if type(event) is ShapeEvent]
-        self._links += [links_of(links)] if links else []
-        self._shapes += [shapes_of(shapes)] if shapes else []
+        self._link_events += [event for event in found if type(event) is LinkEvent]
+        self._shape_events += [event for event in found if type(event) is ShapeEvent]
+        if len(self._link_events) + len(self._shape_events) >= _EVENTS_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Turn events into columns: an event takes ten times as much room."""
+        self._links.append(links_of(self._link_events))
+        self._shapes.append(shapes_of(self._shape_events))
+        self._link_events, self._shape_events = [], []
 
     def survey(self, size_bytes: int, cuts: tuple[Cut, ...], torn: bool) -> Survey:
         """Return what was found."""
+        self._flush()
         return Survey(
             file=self._file,
             size_bytes=size_bytes,

@@ -18,8 +18,9 @@ def small_parts(monkeypatch):
 class _SameProcess:
     """Stands for a pool, so that the test can change what its processes would import anew."""
 
-    def __init__(self, jobs, **_):
+    def __init__(self, jobs, *, initializer, initargs, **_):
         self.jobs = jobs
+        initializer(*initargs)
 
     def __enter__(self):
         return self
