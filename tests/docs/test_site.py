@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -149,16 +151,43 @@ def test_a_site_may_link_and_load_its_own(part: Callable[[str], ModuleType], tmp
     assert not list(part("offline").outside_requests(tmp_path))
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="the site is built with Python 3.11 or newer")
-def test_the_site_is_built_without_a_warning_and_asks_nobody(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="needs the extra 'docs'")
-    import subprocess
-
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stderr
-    checked = subprocess.run(
-        [sys.executable, str(SITE / "offline.py"), str(tmp_path)], check=False, timeout=60
+def build(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Build a site as scripts/docs does."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", *map(str, arguments)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600
     )
-    assert checked.returncode == 0
+
+
+needs_mkdocs = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("mkdocs") is None, reason="needs the extra 'docs', which needs Python 3.11"
+    ),
+]
+
+
+class TestBuild:
+    pytestmark = needs_mkdocs
+
+    def test_the_site_is_built_without_a_warning_and_asks_nobody(self, tmp_path: Path) -> None:
+        done = build("--site-dir", tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "WARNING" not in done.stderr
+        assert (tmp_path / "reference" / "cli" / "train.html").is_file()
+        check = [sys.executable, str(SITE / "offline.py"), str(tmp_path)]
+        assert subprocess.run(check, check=False, timeout=60).returncode == 0
+
+    @pytest.mark.parametrize("text", ["[gone](gone.md)", "[anchor](index.md#nope)", "[away](/root.md)"])
+    def test_a_broken_link_fails_the_build(self, text: str, tmp_path: Path) -> None:
+        (tmp_path / "pages").mkdir()
+        (tmp_path / "pages" / "index.md").write_text(f"# Title\n\n{text}\n")
+        config = tmp_path / "mkdocs.yml"
+        config.write_text(
+            f"INHERIT: {ROOT / 'mkdocs.yml'}\n"
+            "docs_dir: pages\nhooks: []\nnav: [index.md]\nplugins: [search]\n"
+        )
+        done = build("--config-file", config, "--site-dir", tmp_path / "site")
+        assert done.returncode == 1, done.stderr
+        assert "WARNING" in done.stderr
