@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,14 +102,17 @@ def write_network_machine(
     """
     from isthmus.runtime.errors import MissingExtraError
 
-    if importlib.util.find_spec("onnx") is None:
+    try:
+        from isthmus.partitioner.costs.lookup import add_profile, profile_network
+        from isthmus.partitioner.network.model import load_network
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
         if machine.file is not None:
-            raise MissingExtraError(f"--machine {machine.file} of a plain network (onnx)", "partition")
+            raise MissingExtraError(f"--machine {machine.file} of a plain network", "partition") from None
         note("no device profile was written: that takes onnx (pip install 'isthmus[partition]')")
         return None
     from isthmus.cli._partition_flags import sizes
-    from isthmus.partitioner.costs.lookup import add_profile, profile_network
-    from isthmus.partitioner.network.model import load_network
     from isthmus.runtime.machines import load_machine, write_machine
 
     file = machine.file or default

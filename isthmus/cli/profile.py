@@ -148,7 +148,7 @@ def device(
                 dim or [],
                 default=_MACHINE_FILE,
                 budget_s=parse_duration_s(budget),
-                note=console.print,
+                note=lambda text: console.print(text, markup=False),
             )
     if trace is not None:
         write_trace(trace, trace_events(profile.sections, offset=profile.offset, moments=profile.moments))

@@ -50,6 +50,17 @@ def test_switching(bench: Any) -> None:
     )
 
 
+def test_profiler(bench: Any, tiny_bundle: Path) -> None:
+    result = bench("profiler", bundle=tiny_bundle)
+    figures, ratios = result["figures"], result["ratios"]
+    assert ratios["gap_over_target"] <= 1
+    ahead_s = figures["breakdown"]["shifted_clock"]["clock_offset_s"]
+    assert ahead_s == pytest.approx(86_400.25, abs=1.0)
+    assert abs(figures["breakdown"]["same_clock"]["clock_offset_s"]) < 1.0
+    assert 0 < figures["log_frame_s"]["median"] <= figures["log_frame_s"]["p99"]
+    assert set(figures["frames_per_s"]) == {"bare", "profiled"}
+
+
 def test_cuts(bench: Any, tmp_path: Path) -> None:
     result = bench("cuts", folder=tmp_path)
     for ratios in result["ratios"].values():
@@ -173,3 +184,14 @@ def test_faults(bench: Any) -> None:
 def test_faults_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "faults", "--option", "only=no such thing"]) == 3
     assert "none of the" in capsys.readouterr().err
+
+
+def test_report(bench: Any) -> None:
+    result = bench("report", frames=2_000, formats="md")
+    figures = result["figures"]
+    # The benchmark itself refuses a report that miscounts or leaves something out.
+    assert figures["frames"] == 2_000
+    assert figures["log_bytes"] > 2_000 * 300
+    assert figures["md"]["wall_s"]["median"] > 0
+    assert figures["md"]["peak_mb"]["median"] > 20
+    assert figures["md"]["report_bytes"]["min"] > 1_000

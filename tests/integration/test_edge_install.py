@@ -44,6 +44,30 @@ def test_training_verb_names_the_extra(edge_python: str, tmp_path: Path) -> None
     assert "Traceback" not in result.stderr
 
 
+def test_a_bundle_is_profiled_and_a_plain_network_says_what_is_missing(
+    edge_python: str, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    flags = ["--duration", "50ms", "--warm-up", "50ms", "--energy", "none", "--json"]
+
+    def profile(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [edge_python, "-m", "isthmus", "profile", *arguments, *flags]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    done = profile(str(tiny_bundle), "--machine", "machine.json", "--trace", "trace.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {one["way"]["kind"] for one in found["figures"]} == {"payload", "exit", "uncut"}
+    assert (tmp_path / "machine.json").is_file()
+    plain = profile(str(tiny_bundle / "tail.onnx"))
+    assert plain.returncode == 0, plain.stderr
+    assert json.loads(plain.stdout)["figures"][0]["frames"] >= 100
+    assert "isthmus[partition]" in plain.stderr
+    asked = profile(str(tiny_bundle / "tail.onnx"), "--machine", "other.json")
+    assert asked.returncode == 6
+    assert "isthmus[partition]" in asked.stderr
+    assert "Traceback" not in asked.stderr
+
+
 def test_agent_runs_against_a_server(edge_python: str, tiny_bundle: Path, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 1), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", images=images, labels=np.zeros(20, dtype=np.int64))
