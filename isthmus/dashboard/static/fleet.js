@@ -29,6 +29,7 @@ export class Fleet {
   setRoster(devices) {
     const same = devices.length === this.tiles.length && devices.every((device, i) => device.key === this.roster[i].key);
     this.roster = devices;
+    this.columns = null;  // those at hand are of the roster before
     this.cards = devices.length <= MOST_CARDS;
     if (!same) {
       this.box.className = this.cards ? "cards" : "mosaic";

@@ -67,6 +67,10 @@ export class Stream {
     const said = /^event: (\w+)\ndata: ([^]*)$/.exec(part);
     if (!said) return;
     this.handlers.state("live", "");
-    this.handlers.message(said[1], JSON.parse(said[2]));
+    try {
+      this.handlers.message(said[1], JSON.parse(said[2]));
+    } catch (error) {
+      reportError(error);  // a mistake of the page is no lost connection
+    }
   }
 }
