@@ -29,15 +29,17 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import defaultdict
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _peers.children import on_cores, usable_cores
+from _peers.children import Child, on_cores, usable_cores
 from _peers.contest import PEERS, Computing, Contest
 from _peers.load import Taken, closed_loop, ideal_latency_s, open_loop, poisson
 from _peers.places import missing
 from _peers.tails import CIFAR, Tail, load_tail, make_mobilenet
+from numpy.typing import NDArray
 
 from isthmus.device_agents.clock import run_exactly
 from isthmus.runtime.errors import InputError
@@ -151,16 +153,10 @@ async def _measure(
                 offline[name].append(contest.offline(name).measure(sizes, seconds=seconds / 8))
         for count in streams:
             for road in contest.roads:
-                with contest.turn(road) as server:
-                    taken = await closed_loop(contest.opener(road), server, streams=count, seconds=seconds)
-                turns[road, count].append(taken)
+                turns[road, count].append(await _closed_turn(contest, road, count, seconds))
         for label, points in _mixes(contest.tail).items():
-            with contest.turn("ours") as server:
-                opener = contest.opener("ours", points)
-                taken = await closed_loop(
-                    opener, server, streams=min(_MIXED_STREAMS, streams[-1]), seconds=seconds
-                )
-            mixed[label].append(taken)
+            count = min(_MIXED_STREAMS, streams[-1])
+            mixed[label].append(await _closed_turn(contest, "ours", count, seconds, points))
     batch_s = {name: _medians(found, 0) for name, found in offline.items()}
     cpu_s = {name: _medians(found, 1) for name, found in offline.items()}
     figures: dict[str, Any] = {
@@ -185,14 +181,30 @@ async def _measure(
         for road in contest.roads:
             best = max(1.0, *(_rate(turns[road, count]) for count in streams))
             arrivals_s = poisson(LOAD * best, 2 * seconds, seed=number)
-            with contest.turn(road) as server:
-                taken = await open_loop(contest.opener(road), server, arrivals_s, streams=_OPEN_STREAMS)
+            taken = await _open_turn(contest, road, arrivals_s)
             ideal_s = ideal_latency_s(
                 arrivals_s, _interpolated(batch_s[_server_of(road)]), max_batch=how.max_batch
             )
             figures["open"].setdefault(road, []).append((best, taken, ideal_s))
+    figures["crashes"] = contest.crashes
     figures["open"] = {road: _open(found) for road, found in figures["open"].items()}
     return figures, _ratios(figures, streams)
+
+
+async def _closed_turn(
+    contest: Contest, road: str, streams: int, seconds: float, points: tuple[int, ...] | None = None
+) -> Taken:
+    def load(server: Child) -> Coroutine[Any, Any, Taken]:
+        return closed_loop(contest.opener(road, points), server, streams=streams, seconds=seconds)
+
+    return await contest.loaded(road, load)
+
+
+async def _open_turn(contest: Contest, road: str, arrivals_s: NDArray[np.float64]) -> Taken:
+    def load(server: Child) -> Coroutine[Any, Any, Taken]:
+        return open_loop(contest.opener(road), server, arrivals_s, streams=_OPEN_STREAMS)
+
+    return await contest.loaded(road, load)
 
 
 def _mixes(tail: Tail) -> dict[str, tuple[int, ...]]:

@@ -127,11 +127,10 @@ class Child:
                 used_s += _cpu_s(one)
         return used_s
 
-    def condition(self) -> str:
-        """Say whether it still runs, and what it said last."""
-        code = self._process.poll()
-        state = "it still runs" if code is None else f"it has ended with {code}"
-        return f"{self.name}: {state}, and said last: {self._last_words()}"
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None: it still runs."""
+        return self._process.poll()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

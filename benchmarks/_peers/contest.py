@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -37,11 +38,17 @@ class Computing:
     cores: Cores | None
 
 
+T = TypeVar("T")
+# A server that crashes so often under one load is given up.
+_MOST_CRASHES = 3
+
+
 class Contest:
     """Every server that hosts `tail`; `open` gives lines to each of them by name.
 
     Attributes:
         roads: Names of the contenders.
+        crashes: How often each peer's server has crashed.
     """
 
     def __init__(self, tail: Tail, how: Computing, folder: Path, stack: contextlib.ExitStack) -> None:
@@ -55,12 +62,13 @@ class Contest:
         self._offline: dict[str, Offline] = {}
         settings = (tail.bundle.root, how.threads, how.backend, how.provider, how.max_batch)
         self._compute(stack, "ours", Offline(("bundle", *settings), cores=how.cores))
-        start: dict[str, Callable[[], Child]] = {
+        self.crashes = dict.fromkeys(PEERS, 0)
+        self._start: dict[str, Callable[[], Child]] = {
             "triton": lambda: servers.triton(
-                tail.bundle, folder / "triton", max_batch=how.max_batch, cores=how.cores
+                tail.bundle, _new(folder), max_batch=how.max_batch, cores=how.cores
             ),
             "mlserver": lambda: servers.mlserver(
-                tail.bundle, folder / "mlserver", max_batch=how.max_batch, cores=how.cores
+                tail.bundle, _new(folder), max_batch=how.max_batch, cores=how.cores
             ),
             "litserve": lambda: servers.litserve(tail.onnx, max_batch=how.max_batch, cores=how.cores),
         }
@@ -69,10 +77,13 @@ class Contest:
             # They compute on the CPU as they are set up here; against a GPU that would be no contest.
             if place is None or how.provider == "cuda":
                 continue
-            self._children[name] = start[name]()
-            stack.callback(self._children[name].end)
+            self._children[name] = self._start[name]()
+            stack.callback(self._end, name)
             given = ("onnx", tail.onnx, how.threads)
             self._compute(stack, name, Offline(given, python=place / "bin/python", cores=how.cores))
+
+    def _end(self, name: str) -> None:
+        self._children[name].end()
 
     def _compute(self, stack: contextlib.ExitStack, name: str, offline: Offline) -> None:
         self._offline[name] = offline
@@ -105,20 +116,37 @@ class Contest:
 
     @contextlib.contextmanager
     def turn(self, road: str) -> Iterator[Child]:
-        """Let the servers of other makers stand still while `road` has its turn; yield its server.
-
-        Raises:
-            BackendError: If a connection to it was lost meanwhile.
-        """
+        """Let the servers of other makers stand still while `road` has its turn; yield its server."""
         mine = self.server(road)
         with contextlib.ExitStack() as others:
             for name, child in self._children.items():
                 if child is not mine and name != "ours":
                     others.enter_context(child.paused())
+            yield mine
+
+    async def loaded(self, road: str, load: Callable[[Child], Awaitable[T]]) -> T:
+        """Return what `load` does in a turn of `road`.
+
+        A peer that crashes under it is started again and has another turn; `crashes` counts that.
+
+        Raises:
+            BackendError: If connections are lost though the server runs, if it is ours, or again and again.
+        """
+        name = road.split("_")[0]
+        for _ in range(_MOST_CRASHES):
             try:
-                yield mine
+                with self.turn(road) as server:
+                    return await load(server)
             except NetworkError as error:
-                raise BackendError(f"{road}: {error}; {mine.condition()}") from None
+                # What the kernel says of a process comes a little after what it does to its sockets.
+                await asyncio.sleep(1.0)
+                code = self._children[name].exit_code
+                if code is None or name == "ours":
+                    raise BackendError(f"{road}: {error}; exit code of its server: {code}") from None
+            self._children[name].end()
+            self._children[name] = self._start[name]()
+            self.crashes[name] += 1
+        raise BackendError(f"{name} crashed {_MOST_CRASHES} times under one load")
 
     async def check(self) -> None:
         """Compare an answer of every contender to every latent with the golden one.
@@ -135,3 +163,7 @@ class Contest:
             worst = float(np.abs(np.concatenate(found) - expected).max()) / span
             if not worst <= _TOLERANCE:
                 raise GateError(f"{road}: scores differ from the golden ones by {worst:.2g} of their range")
+
+
+def _new(folder: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=folder))
