@@ -65,7 +65,10 @@ def parse_bytes(text: str) -> int:
 
 
 def format_duration(seconds: float) -> str:
-    """Return `seconds` for people: `"850 µs"`, `"12.3 ms"`, `"4.2 s"`, `"3 m 20 s"`."""
+    """Return `seconds` for people: `"850 µs"`, `"12.3 ms"`, `"4.2 s"`, `"3 m 20 s"`, `"92 h 36 m"`."""
+    if abs(seconds) >= 7200:
+        hours, rest = divmod(round(seconds / 60), 60)
+        return f"{hours} h {rest} m"
     if abs(seconds) >= 120:
         minutes, rest = divmod(round(seconds), 60)
         return f"{minutes} m {rest} s"

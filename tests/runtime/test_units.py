@@ -87,6 +87,7 @@ def test_any_text_is_a_quantity_or_an_input_error(text):
         (4.2, "4.2 s"),
         (90.0, "90 s"),
         (200.0, "3 m 20 s"),
+        (333_330.0, "92 h 36 m"),
     ],
 )
 def test_durations_for_people(seconds, text):
