@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _peers.batching_figures import LOAD, closed, opened, rate, ratios_of, server_of
 from _peers.children import Child, on_cores, usable_cores
 from _peers.contest import PEERS, Computing, Contest
 from _peers.load import Taken, closed_loop, ideal_latency_s, open_loop, poisson
@@ -47,10 +48,6 @@ from isthmus.runtime.server.backend import warm_up_sizes
 
 STREAMS = (1, 8, 32, 128)
 _QUICK_STREAMS = (1, 8)
-# Shares of the offline throughput and multiples of a lone frame's time.
-TARGET_SHARE = 0.85
-TARGET_P99 = 3.0
-LOAD = 0.7
 _MIXED_STREAMS = 32
 _OPEN_STREAMS = 16
 
@@ -171,24 +168,24 @@ async def _measure(
             for name, found in batch_s.items()
         },
         "closed": {
-            road: {f"{count}_streams": _closed(turns[road, count]) for count in streams}
+            road: {f"{count}_streams": closed(turns[road, count]) for count in streams}
             for road in contest.roads
         },
-        "mixed": {label: _closed(taken) for label, taken in mixed.items()},
+        "mixed": {label: closed(taken) for label, taken in mixed.items()},
         "open": {},
     }
     for number in range(rounds):
         for road in contest.roads:
-            best = max(1.0, *(_rate(turns[road, count]) for count in streams))
+            best = max(1.0, *(rate(turns[road, count]) for count in streams))
             arrivals_s = poisson(LOAD * best, 2 * seconds, seed=number)
             taken = await _open_turn(contest, road, arrivals_s)
             ideal_s = ideal_latency_s(
-                arrivals_s, _interpolated(batch_s[_server_of(road)]), max_batch=how.max_batch
+                arrivals_s, _interpolated(batch_s[server_of(road)]), max_batch=how.max_batch
             )
             figures["open"].setdefault(road, []).append((best, taken, ideal_s))
     figures["crashes"] = contest.crashes
-    figures["open"] = {road: _open(found) for road, found in figures["open"].items()}
-    return figures, _ratios(figures, streams)
+    figures["open"] = {road: opened(found) for road, found in figures["open"].items()}
+    return figures, ratios_of(figures, streams)
 
 
 async def _closed_turn(
@@ -212,10 +209,6 @@ def _mixes(tail: Tail) -> dict[str, tuple[int, ...]]:
     return {**{f"point_{point}": (point,) for point in points}, "all_points": points}
 
 
-def _server_of(road: str) -> str:
-    return road.split("_")[0]
-
-
 def _medians(rounds: list[dict[int, tuple[float, float]]], which: int) -> dict[int, float]:
     return {size: float(np.median([found[size][which] for found in rounds])) for size in rounds[0]}
 
@@ -223,86 +216,3 @@ def _medians(rounds: list[dict[int, tuple[float, float]]], which: int) -> dict[i
 def _interpolated(batch_s: dict[int, float]) -> Any:
     sizes, seconds = list(batch_s), list(batch_s.values())
     return lambda rows: float(np.interp(rows, sizes, seconds))
-
-
-def _rate(turns: list[Taken]) -> float:
-    return float(np.median([taken.frames_per_s for taken in turns]))
-
-
-def _closed(turns: list[Taken]) -> dict[str, Any]:
-    rates = [taken.frames_per_s for taken in turns]
-    return {
-        "frames_per_s": {"median": float(np.median(rates)), "min": min(rates), "max": max(rates)},
-        "frames_per_cpu_s": float(
-            np.median([taken.frames_per_s / max(taken.server_share, 1e-9) for taken in turns])
-        ),
-        **_latency([taken.latency_s for taken in turns]),
-        "client_core_share": float(np.mean([taken.client_share for taken in turns])),
-        "server_core_share": float(np.mean([taken.server_share for taken in turns])),
-        "refused": sum(taken.refused for taken in turns),
-        "lost": sum(taken.lost for taken in turns),
-    }
-
-
-def _open(found: list[tuple[float, Taken, Any]]) -> dict[str, Any]:
-    turns = [taken for _, taken, _ in found]
-    return {
-        "offered_frames_per_s": LOAD * found[0][0],
-        "frames": sum(len(taken.latency_s) for taken in turns),
-        **_latency([taken.latency_s for taken in turns]),
-        "ideal_p99_s": float(np.percentile(np.concatenate([ideal_s for _, _, ideal_s in found]), 99)),
-        "sent_late_p99_s": float(np.percentile(np.concatenate([taken.late_s for taken in turns]), 99)),
-        "client_core_share": float(np.mean([taken.client_share for taken in turns])),
-        "refused": sum(taken.refused for taken in turns),
-        "lost": sum(taken.lost for taken in turns),
-    }
-
-
-def _latency(latencies_s: list[Any]) -> dict[str, Any]:
-    pooled_s = np.concatenate(latencies_s)
-    if not len(pooled_s):
-        return {"answered": 0}
-    first, median, third, p99 = (float(value) for value in np.percentile(pooled_s, (25, 50, 75, 99)))
-    return {
-        "latency_s": {"median": median, "first_quartile": first, "third_quartile": third},
-        "p99_s": p99,
-    }
-
-
-def _ratios(figures: dict[str, Any], streams: tuple[int, ...]) -> dict[str, Any]:
-    closed, offline = figures["closed"], figures["offline"]
-    rates = {
-        road: {key: cell["frames_per_s"]["median"] for key, cell in cells.items()}
-        for road, cells in closed.items()
-    }
-    ratios: dict[str, Any] = {
-        "share_of_offline": {
-            road: {key: rate / offline[_server_of(road)]["best_frames_per_s"] for key, rate in found.items()}
-            for road, found in rates.items()
-        },
-        "share_of_offline_per_cpu": {
-            road: {
-                key: cell["frames_per_cpu_s"] / offline[_server_of(road)]["best_frames_per_cpu_s"]
-                for key, cell in cells.items()
-            }
-            for road, cells in closed.items()
-        },
-        "ours_over_peer": {
-            road: {key: rates["ours"][key] / max(rate, 1e-9) for key, rate in found.items()}
-            for road, found in rates.items()
-            if _server_of(road) != "ours"
-        },
-    }
-    alone = [cell["frames_per_s"]["median"] for key, cell in figures["mixed"].items() if key != "all_points"]
-    together = figures["mixed"]["all_points"]["frames_per_s"]["median"]
-    # Lines of different points take turns: what they carry together is the harmonic mean, if nothing is lost.
-    ratios["mixed_over_alone"] = together * float(np.mean([1 / max(rate, 1e-9) for rate in alone]))
-    for road, cell in figures["open"].items():
-        if "p99_s" in cell:
-            single_s = closed[road][f"{streams[0]}_streams"]["latency_s"]["median"]
-            ratios.setdefault("p99_over_single", {})[road] = cell["p99_s"] / single_s
-            ratios.setdefault("ideal_p99_over_single", {})[road] = cell["ideal_p99_s"] / single_s
-    loaded = [share for key, share in ratios["share_of_offline"]["ours"].items() if key != "1_streams"]
-    ratios["throughput_target_met"] = max(loaded) >= TARGET_SHARE
-    ratios["p99_target_met"] = ratios["p99_over_single"]["ours"] <= TARGET_P99
-    return ratios
