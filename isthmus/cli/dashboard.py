@@ -86,8 +86,12 @@ def run(
 
 def grafana(
     output: Annotated[Path | None, typer.Option("--out", help="File to write [standard output].")] = None,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Write the Grafana dashboard for servers that Prometheus scrapes, to import in Grafana."""
+    """Write the Grafana dashboard for servers that Prometheus scrapes, to import in Grafana.
+
+    The file is JSON: without --out, --json changes nothing.
+    """
     from importlib.resources import files
 
     from isthmus.runtime.errors import InputError
@@ -100,7 +104,10 @@ def grafana(
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{output}: {error.strerror or error}; choose another --out") from None
-    out.print(str(output), markup=False, soft_wrap=True)
+    if as_json:
+        _print(json.dumps({"file": str(output)}))
+    else:
+        out.print(str(output), markup=False, soft_wrap=True)
 
 
 def _print(line: str) -> None:
