@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from isthmus.cli import run
+from isthmus.cli.eval import server_address
 from isthmus.runtime.bundle import LOCAL, head_name, load_bundle
 from isthmus.runtime.events import EventLog, FrameEvent
 from isthmus.runtime.machines import load_machine
@@ -224,3 +225,29 @@ def test_a_log_without_answers_is_one_line(refused: Any, log: Path, tmp_path: Pa
     assert "no frame there was answered" in said
     said, _ = refused("events", tmp_path / "none.jsonl")
     assert "No such file" in said
+
+
+def test_a_real_server(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    trace, file = tmp_path / "trace.json", tmp_path / "profile.json"
+    flags = ["--point", "3,4", "--scenario", "SingleStream", "--scenario", "Offline"]
+    with server_address(None, tiny_bundle) as address:
+        flags += ["--server", address, "--trace", str(trace), "--out", str(file)]
+        assert run(["profile", str(tiny_bundle), *BRIEF, *flags, "--energy", "none"]) == 0
+    printed = capsys.readouterr().out
+    head = next(line for line in printed.splitlines() if line.startswith("point"))
+    assert head.split() == ["point", "B", "head", "codec", "link", "queue", "tail", "rest", "total", "fps"]
+    assert "server's clock: " in printed
+    found = json.loads(file.read_text())
+    for one in found["figures"]:
+        assert one["way"] == {"kind": "server", "width_index": 3, "width": 1.0, "channels": 4}
+        assert set(one["stages"]) >= {"wait", "head", "codec", "send", "network", "server decode", "tail"}
+        assert set(one["stages"]) >= {"server queue", "server answer"}
+        # The same host, the same clock.
+        assert one["sum_over_latency"] == pytest.approx(1.0, abs=0.03)
+    clock = found["clock"]
+    assert abs(clock["clock_offset_s"]) <= clock["clock_offset_uncertainty_s"] + 1e-5
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert {event["pid"] for event in events if event["ph"] == "b"} == {1, 2}

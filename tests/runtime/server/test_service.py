@@ -81,6 +81,11 @@ async def test_the_queue_time_runs_from_the_frames_arrival(gated):
     answer = await service.infer(_frame(budget_s=60.0), received_ns=received_ns)
     assert answer.received_ns == received_ns
     assert 3.0 <= answer.queue_s < 30.0
+    # Decoding is part of the queue, and none of it comes after the answer.
+    assert 3.0 <= answer.decode_s <= answer.queue_s
+    assert answer.answer_s >= 0.0
+    there_s = (time.monotonic_ns() - received_ns) / 1e9
+    assert answer.queue_s + answer.compute_s + answer.answer_s <= there_s
 
 
 async def test_a_cancelled_frame_gives_its_place_back(gated, samples):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from isthmus.runtime.bundle import OperatingPoint, PointTable
 from isthmus.runtime.control import make_policy
-from isthmus.runtime.events import EndEvent, FrameEvent, LinkEvent
+from isthmus.runtime.events import STAGES, EndEvent, FrameEvent, LinkEvent
 from isthmus.runtime.links import RateTrace
 from isthmus.runtime.simulation import Constant, DeviceWorld, Lognormal, run_device
 
@@ -28,6 +28,22 @@ def test_a_frame_takes_what_its_steps_take(make_world, always):
     assert (run.hit_share, run.remote_share, run.utility) == (1.0, 1.0, pytest.approx(0.8))
     assert (run.payload_bytes, run.wire_bytes) == (20_000, 20_000)
     assert run.energy_j == pytest.approx(2.0)
+
+
+def test_the_stages_of_every_simulated_frame_fill_its_latency(make_world, points):
+    world = make_world(
+        trace=RateTrace([(2.0, 60_000.0), (1.0, 0.0), (1.0, 3_000.0)]),
+        wake_s=Constant(0.0002),
+        duration_s=12.0,
+        busy=((5.0, 6.0),),
+    )
+    for policy in ("expected-utility", "fixed:0,4", "local"):
+        run = run_device(world, make_policy(policy, points))
+        answered = [event for event in run.frames if event.latency_s is not None]
+        assert len(answered) > 50
+        for event in answered:
+            total_s = sum(stage.seconds(event) or 0.0 for stage in STAGES)
+            assert total_s == pytest.approx(event.latency_s, abs=1e-9), event
 
 
 def test_frames_wait_for_one_another_on_the_link(make_world, always):

@@ -26,21 +26,28 @@ def _response(**changes):
     outcome=st.sampled_from(["ok", "expired"]),
     queue_us=st.none() | st.integers(0, 10**9),
     compute_us=st.none() | st.integers(0, 10**9),
+    decode_us=st.none() | st.integers(0, 10**9),
+    answer_us=st.none() | st.integers(0, 10**9),
+    lean=st.booleans(),
     received_ns=st.none() | st.integers(0, 2**62),
     load_pct=st.none() | st.integers(0, 100),
     frame_id=st.text(max_size=8),
 )
-def test_an_answer_comes_back(outcome, queue_us, compute_us, received_ns, load_pct, frame_id):
+def test_an_answer_comes_back(
+    outcome, queue_us, compute_us, decode_us, answer_us, lean, received_ns, load_pct, frame_id
+):
     answer = Answer(
         frame_id=frame_id,
         outcome=outcome,
         outputs_nc=SCORES if outcome == "ok" else np.empty((0, 0), np.float32),
         queue_s=None if queue_us is None else queue_us / 1e6,
         compute_s=None if compute_us is None else compute_us / 1e6,
+        decode_s=None if decode_us is None else decode_us / 1e6,
+        answer_s=None if answer_us is None else answer_us / 1e6,
         received_ns=received_ns,
         load_pct=load_pct,
     )
-    message = answer_response(answer, model="m", output="logits")
+    message = answer_response(answer, model="m", output="logits", lean=lean)
     back = parse_answer(oip.ModelInferResponse.FromString(message.SerializeToString()))
     np.testing.assert_array_equal(back.outputs_nc, answer.outputs_nc)
     assert (back.frame_id, back.outcome, back.received_ns, back.load_pct) == (
@@ -50,6 +57,7 @@ def test_an_answer_comes_back(outcome, queue_us, compute_us, received_ns, load_p
         load_pct,
     )
     assert (back.queue_s, back.compute_s) == (answer.queue_s, answer.compute_s)
+    assert (back.decode_s, back.answer_s) == (answer.decode_s, answer.answer_s)
 
 
 def test_an_expired_answer_carries_no_output():
@@ -141,7 +149,14 @@ def test_a_streams_good_answer_is_its_response():
     np.testing.assert_array_equal(answer.outputs_nc, SCORES)
 
 
-TIMED = {"queue_s": 0.0015, "compute_s": 0.002, "received_ns": 10**15, "load_pct": 40}
+TIMED = {
+    "queue_s": 0.0015,
+    "decode_s": 0.0002,
+    "compute_s": 0.002,
+    "answer_s": 0.0001,
+    "received_ns": 10**15,
+    "load_pct": 40,
+}
 
 
 @pytest.mark.parametrize("told", [TIMED, {}], ids=["timed", "untimed"])
@@ -152,7 +167,8 @@ def test_a_lean_answer_says_the_same(told):
     )
     again = parse_stream_answer(oip.ModelStreamInferResponse.FromString(message.SerializeToString()))
     np.testing.assert_array_equal(again.outputs_nc, SCORES)
-    for name in ("frame_id", "outcome", "queue_s", "compute_s", "received_ns", "load_pct", "error"):
+    times = ("queue_s", "decode_s", "compute_s", "answer_s", "received_ns", "load_pct")
+    for name in ("frame_id", "outcome", *times, "error"):
         assert getattr(again, name) == getattr(answer, name)
 
 
@@ -177,7 +193,7 @@ def test_what_an_answer_costs_beyond_its_scores():
         answer_response(answer, model="tiny", output="logits", lean=lean).ByteSize() - SCORES.nbytes
         for lean in (False, True)
     ]
-    assert sizes == [172, 28]
+    assert sizes == [223, 33]
 
 
 def _lean(outcome=0, raw=(bytes(12),)):
