@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -40,17 +40,22 @@ _QUANTITY = re.compile(
 _DIGIT = re.compile(r"\d")
 _DIGITS = b"0123456789"
 
+# What a monotonic clock, a counter of frames and a payload can be at all: a line beyond is no event.
+_Instant = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+_Class = Annotated[int, msgspec.Meta(ge=NOTHING, le=1 << 31)]
+
 # A frame with as little work per line as it takes: no object cycles, absent times as NaN.
 _Row = msgspec.defstruct(
     "_Row",
     [
-        ("frame", int),
-        ("payload_bytes", int, 0),
-        ("answer", int | None, NOTHING),
-        ("truth", int | None, NOTHING),
+        ("frame", _Count),
+        ("payload_bytes", _Count, 0),
+        ("answer", _Class | None, NOTHING),
+        ("truth", _Class | None, NOTHING),
         ("probe", bool, False),
-        ("captured_s", float),
-        ("at_s", float),
+        ("captured_s", _Instant),
+        ("at_s", _Instant),
         *((name, float | None, math.nan) for name in TIMES),
         ("outcome", get_type_hints(FrameEvent)["outcome"]),
         ("point", OperatingPoint | None, None),

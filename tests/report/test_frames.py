@@ -1,5 +1,11 @@
+from pathlib import Path
+
+import pytest
+
 from isthmus.report.frames import NOTHING, FrameDecoder, Frames
 from isthmus.runtime.bundle import OperatingPoint
+from isthmus.runtime.errors import ArtifactError
+from isthmus.runtime.event_lines import Lines
 from isthmus.runtime.events import FrameEvent
 
 
@@ -54,3 +60,15 @@ def test_reasons_that_differ_in_quantities_only_count_together() -> None:
     ]  # fmt: skip
     assert frames.reason.tolist() == [0, 0, 1, 2, 3]
     assert decoder.examples[0] == "p=0.93 at 12.5 kB/s, 20 ms"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("captured_s", "1e300"), ("at_s", "-1e13"), ("frame", "-1"), ("frame", "99999999999999999999"),
+     ("payload_bytes", "-5"), ("truth", "9999999999"), ("outcome", '"lost"')],
+)  # fmt: skip
+def test_a_line_that_no_agent_can_have_written_is_named(tmp_path: Path, field: str, value: str) -> None:
+    facts = {"at_s": "2.0", "frame": "1", "captured_s": "1.0", "outcome": '"exit"'} | {field: value}
+    line = '{"type":"frame",' + ",".join(f'"{name}":{text}' for name, text in facts.items()) + "}\n"
+    with pytest.raises(ArtifactError, match=r"a\.jsonl:7: not an event"):
+        FrameDecoder().decode(Lines(7, 0, line.encode()), tmp_path / "a.jsonl")
