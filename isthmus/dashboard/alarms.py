@@ -20,7 +20,7 @@ Kind = Literal["outage", "silent", "throttling", "deadline", "certificate", "ser
 # A link is out if what was sent for so long has not been answered.
 _OUTAGE_SECONDS = 3
 _MISSED_SECONDS = 10
-_MISSED_SHARE = 0.1
+_MISSED_SHARE, _LEAST_MISSED = 0.1, 5
 _REFUSED_SHARE = 0.05
 _SOON_S = 14 * 86_400.0
 # An alarm that is gone for so long is over; one that flickers stays one.
@@ -74,7 +74,7 @@ def findings(
         elif sent[row] and not answered[row]:
             yield _of(device, "outage", "nothing sent is answered; the device answers by itself")
         total = int(frames[row].sum())
-        if total and missed[row] > _MISSED_SHARE * total:
+        if missed[row] >= _LEAST_MISSED and missed[row] > _MISSED_SHARE * total:
             share = missed[row] / total
             yield _of(device, "deadline", f"{share:.0%} of frames late or dropped")
         if device.link is not None and device.link.throttled:

@@ -88,7 +88,7 @@ class Follower:
     def grown(self, now_s: float) -> Iterator[Grown]:
         """Yield what has come since the last call; `now_s` is of this process's monotonic clock.
 
-        At most so many events are read at once; the logs that are left wait for the next call, and come first.
+        At most so many events are read at once; the logs that are left come first the next time.
         """
         if now_s - self._looked_s >= _LOOK_FOR_NEW_S:
             self._looked_s = now_s

@@ -31,8 +31,8 @@ def test_it_opens_shows_the_outage_and_fits(opened, report, screenshots, size, s
 def test_what_scrolls_can_be_reached_with_the_keyboard(opened, report):
     watched = opened(report, size="phone")
     beyond_reach = watched.page.evaluate(
-        "[...document.querySelectorAll('.scroll')].filter((b) => b.scrollWidth > b.clientWidth + 1 && b.tabIndex < 0)"
-        ".length"
+        "[...document.querySelectorAll('.scroll')]"
+        ".filter((box) => box.scrollWidth > box.clientWidth + 1 && box.tabIndex < 0).length"
     )
     assert beyond_reach == 0
     order = watched.focus_order(8)

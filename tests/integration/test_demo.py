@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,14 +20,21 @@ pytestmark = pytest.mark.timeout(300)
 
 def run_demo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "isthmus", "demo", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280, check=False)
+    # Where there is a display, the dashboard's page would be opened on it.
+    environment = {**os.environ, "DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=280, check=False, env=environment
+    )
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     root = tmp_path_factory.mktemp("demo")
-    result = run_demo("--quick", "--trace", "step:20kB@2s,0B@1s,20kB@1s", "--out", "out", "--json", cwd=root)
+    arguments = ["--quick", "--trace", "step:20kB@2s,0B@1s,20kB@1s", "--out", "out", "--json"]
+    result = run_demo(*arguments, "--dashboard", "--duration", "4s", cwd=root)
     assert result.returncode == 0, result.stderr
+    # The page's address with the token; whoever reads the log of the demo later finds nobody there any more.
+    assert re.search(r"open http://127\.0\.0\.1:\d+/#token=[0-9a-f]{48} ", result.stderr)
     summary: dict[str, Any] = json.loads(result.stdout)  # one object, whatever the verbs printed
     return root / "out", summary
 

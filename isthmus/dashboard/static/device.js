@@ -6,13 +6,6 @@ import { byId, el, look, say } from "./dom.js";
 import { OUTCOMES, OUTCOME_WORDS, ramp } from "./fleet.js";
 import { bytes, duration, joules, known, percent, point, rate, UNKNOWN } from "./format.js";
 
-// Stages as runtime/events.py orders and names them; colours as in reports.
-const STAGE_COLOURS = {
-  wait: "rest", handover: "rest", head: "head", exit: "exit", codec: "encode", send: "encode", network: "network",
-  remote: "network", "server decode": "queue", "server queue": "queue", tail: "compute", "server answer": "compute",
-  "in vain": "late", answer: "local",
-};
-
 export class DeviceView {
   constructor() {
     this.key = null;
@@ -145,8 +138,11 @@ function drawStages(stages) {
   const key = stages.map(([name]) => name).join(" ");
   if (bar.dataset.key !== key) {
     bar.dataset.key = key;
-    bar.replaceChildren(...stages.map(([name]) => el("i", { class: `s-${STAGE_COLOURS[name] ?? "rest"}` })));
-    list.replaceChildren(...stages.map(([name]) => el("li", {}, el("span", {}, el("i", { class: `s-${STAGE_COLOURS[name] ?? "rest"}` }), name), el("span"))));
+    // Stages of one place share a hue; two shades take turns, as in reports.
+    const turns = {};
+    const marks = stages.map(([, where]) => `s-${where}${(turns[where] = (turns[where] ?? -1) + 1) % 2}`);
+    bar.replaceChildren(...marks.map((mark) => el("i", { class: mark })));
+    list.replaceChildren(...stages.map(([name, where], at) => el("li", { title: where }, el("span", {}, el("i", { class: marks[at] }), name), el("span"))));
   }
   stages.forEach(([, , seconds], index) => {
     bar.children[index].style.width = `${(100 * seconds) / total}%`;

@@ -60,10 +60,16 @@ function select(key, go) {
   if (go) byId("device").scrollIntoView({ block: "nearest" });
 }
 
+function showAlarmed() {
+  byId("show").value = "alarm";
+  fleet.draw(fleet.columns);
+  byId("fleet").scrollIntoView({ block: "start" });
+}
+
 function draw(tick) {
   const began = performance.now();
   lastTick = tick;
-  const alarms = drawAlarms(tick.alarms, tick.unix_s, (subject) => select(subject, true));
+  const alarms = drawAlarms(tick.alarms, tick.unix_s, (subject) => (subject === null ? showAlarmed() : select(subject, true)));
   document.title = alarms ? `(${alarms}) Isthmus dashboard` : "Isthmus dashboard";
   drawFigures(tick.totals);
   fleet.draw(tick.devices);

@@ -7,37 +7,55 @@ const KINDS = {
   outage: "Outage", silent: "Silent", throttling: "Throttled", deadline: "Deadlines missed",
   certificate: "Certificate", server: "Server", refusals: "Refusals",
 };
-const SHOWN = 6;
+// More alarms of a kind than this are one line.
+const SINGLY = 3;
 
+// `onSelect` takes a device's key, or null for all that have an alarm.
 export function drawAlarms(alarms, nowUnixS, onSelect) {
   const list = byId("alarm-list");
-  const shown = alarms.now.slice(0, SHOWN);
+  const rows = alarmRows(alarms);
   // Rebuilt only when something came or went: a button that has the focus keeps it.
-  const key = shown.map((alarm) => `${alarm.kind} ${alarm.subject}`).join("\n");
+  const key = rows.map((row) => row.key).join("\n");
   if (list.dataset.key !== key) {
     list.dataset.key = key;
-    list.replaceChildren(...shown.map((alarm) => alarmItem(alarm, onSelect)));
+    list.replaceChildren(...rows.map((row) => alarmItem(row, onSelect)));
   }
-  shown.forEach((alarm, index) => {
+  rows.forEach((row, index) => {
     const [, what, when] = list.children[index].children;
-    say(what.lastChild, ` ${alarm.text}`);
-    say(when, `for ${age(nowUnixS - alarm.since_unix_s)}`);
+    say(what.firstChild, row.title);
+    say(what.lastChild, ` ${row.text}`);
+    say(when, `for ${age(nowUnixS - row.since)}`);
   });
   const total = Object.values(alarms.counts).reduce((sum, each) => sum + each, 0);
-  byId("alarm-more").hidden = total <= shown.length;
-  const kinds = Object.entries(alarms.counts).map(([kind, each]) => `${KINDS[kind] ?? kind} ${each}`).join(" · ");
-  say(byId("alarm-more"), `${total - shown.length} more. In all: ${kinds}`);
   byId("no-alarm").hidden = total > 0;
   drawPassed(alarms.passed);
   return total;
 }
 
-function alarmItem(alarm, onSelect) {
-  const name = el("button", { type: "button", onclick: () => onSelect(alarm.subject) }, `${KINDS[alarm.kind] ?? alarm.kind}: ${alarm.name}`);
-  const item = el("li", { class: alarm.serious ? "serious" : "" }, el("span", { class: "mark", "aria-hidden": "true" }),
-    el("span", { class: "what" }, name, el("span")), el("time"));
-  if (alarm.kind === "server" || alarm.kind === "refusals") name.disabled = true;
-  return item;
+function alarmRows({ counts, now }) {
+  const rows = new Map();
+  for (const alarm of now) {
+    const count = counts[alarm.kind];
+    const word = KINDS[alarm.kind] ?? alarm.kind;
+    if (count <= SINGLY) {
+      const key = `${alarm.kind} ${alarm.subject}`;
+      rows.set(key, { ...alarm, key, title: `${word}: ${alarm.name}`, since: alarm.since_unix_s });
+    } else if (!rows.has(alarm.kind)) {
+      const names = now.filter((other) => other.kind === alarm.kind).slice(0, SINGLY).map((other) => other.name);
+      const text = `${names.join(", ")} and ${count - names.length} more`;
+      rows.set(alarm.kind, { kind: alarm.kind, key: alarm.kind, subject: null, serious: alarm.serious, title: `${word}: ${count} devices`, text, since: alarm.since_unix_s });
+    } else {
+      const row = rows.get(alarm.kind);
+      row.since = Math.min(row.since, alarm.since_unix_s);
+    }
+  }
+  return [...rows.values()];
+}
+
+function alarmItem(row, onSelect) {
+  const name = el("button", { type: "button", onclick: () => onSelect(row.subject) });
+  name.disabled = row.kind === "server" || row.kind === "refusals";
+  return el("li", { class: row.serious ? "serious" : "" }, el("span", { class: "mark", "aria-hidden": "true" }), el("span", { class: "what" }, name, el("span")), el("time"));
 }
 
 function drawPassed(passed) {
