@@ -23,11 +23,18 @@ PAGES: Mapping[tuple[str, str | None], str] = {
 _LINK = re.compile(r"(?<!\!)\[(?P<text>[^\]]+)\]\((?P<target>[^)\s]+)\)")
 
 
+def zoo_cards(root: Path) -> dict[str, str]:
+    """Return the card of every trained bottleneck that comes with the package: file → page of the site."""
+    cards = sorted((root / "models" / "zoo").glob("*/card.md"))
+    return {str(card.relative_to(root)): f"figures/zoo-{card.parent.name}.md" for card in cards}
+
+
 def adopted_pages(root: Path) -> dict[str, str]:
     """Return the pages by their place in the site."""
-    whole = {source: page for (source, heading), page in PAGES.items() if heading is None}
+    every = {**PAGES, **{(card, None): page for card, page in zoo_cards(root).items()}}
+    whole = {source: page for (source, heading), page in every.items() if heading is None}
     pages = {}
-    for (source, heading), page in PAGES.items():
+    for (source, heading), page in every.items():
         text = (root / source).read_text(encoding="utf-8")
         if heading is not None:
             text = f"# {heading}\n\n{section(text, heading)}"

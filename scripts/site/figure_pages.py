@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from adopted_pages import PAGES, section, turn_links
+from adopted_pages import PAGES, section, turn_links, zoo_cards
 
 from isthmus.cli._figures import figure_rows
 
@@ -38,7 +38,8 @@ def figure_pages(root: Path) -> dict[str, str]:
 def figure_nav(root: Path) -> list[Any]:
     """Return the section's entries."""
     extra = [page for page in PAGES.values() if page.startswith(FOLDER)]
-    return [f"{FOLDER}/index.md", *extra, *(f"{FOLDER}/{name}.md" for name in stored_results(root))]
+    cards = zoo_cards(root).values()
+    return [f"{FOLDER}/index.md", *extra, *cards, *(f"{FOLDER}/{name}.md" for name in stored_results(root))]
 
 
 def stored_results(root: Path) -> dict[str, dict[str, Any]]:
