@@ -14,9 +14,6 @@ import pytest
 from isthmus.runtime.bundle import OperatingPoint
 from isthmus.runtime.events import FrameEvent, LinkEvent, RunEvent
 
-pytest.importorskip("starlette", reason="needs the extra 'dashboard'")
-pytest.importorskip("uvicorn", reason="needs the extra 'dashboard'")
-
 TOKEN = "a-token-of-the-tests"
 
 
@@ -120,8 +117,8 @@ class Running:
 @pytest.fixture
 def dashboard():
     """Return `with dashboard(paths=…, token_file=…) as running`."""
-    import uvicorn
-
+    pytest.importorskip("starlette", reason="needs the extra 'dashboard'")
+    uvicorn = pytest.importorskip("uvicorn", reason="needs the extra 'dashboard'")
     from isthmus.dashboard.app import Dashboard
     from isthmus.dashboard.running import _config, _listen
     from isthmus.dashboard.settings import DashboardSettings

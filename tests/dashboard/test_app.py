@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+pytest.importorskip("starlette", reason="needs the extra 'dashboard'")
+
 from isthmus.dashboard.app import LARGEST_POST
 from isthmus.runtime.steering import Knob, SteeringSocket
 
