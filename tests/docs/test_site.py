@@ -89,6 +89,15 @@ def test_pages_of_the_repository_are_taken_with_their_links_turned(part: Callabl
         adopted.section("# Title\n", "Gone")
 
 
+@pytest.mark.parametrize(
+    "file", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "benchmarks/METHODOLOGY.md"]
+)
+def test_links_of_the_repository_s_own_pages_lead_to_files(file: str) -> None:
+    page = ROOT / file
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text())
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
 def test_the_event_log_s_page_has_every_field_and_stage(part: Callable[[str], ModuleType]) -> None:
     from isthmus.runtime import events
 
