@@ -50,6 +50,7 @@ def test_switching(bench: Any) -> None:
     )
 
 
+@pytest.mark.slow
 def test_profiler(bench: Any, tiny_bundle: Path) -> None:
     result = bench("profiler", bundle=tiny_bundle)
     figures, ratios = result["figures"], result["ratios"]

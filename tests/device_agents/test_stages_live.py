@@ -17,7 +17,7 @@ _BY_NAME = {stage.name: stage for stage in STAGES}
 def _medians(frames):
     """Return the median seconds of every stage over the frames that the server answered."""
     remote = [event for event in frames if event.outcome == "remote"]
-    assert len(remote) >= 10
+    assert len(remote) >= 6
     found = {}
     for stage in STAGES:
         values = [seconds for event in remote if (seconds := stage.seconds(event)) is not None]
@@ -64,7 +64,7 @@ async def test_what_is_slow_shows_in_its_stage(
             return message
 
     server = await scripted_server(reply=reply)
-    _, task, path = launch(tiny, server.address, frames=25, fps=15.0, deadline_s=1.0)
+    _, task, path = launch(tiny, server.address, frames=16, fps=25.0, deadline_s=2.0, queue="fifo:20")
     await asyncio.wait_for(task, 60)
     _, frames, _, _ = account(path)
     found = _medians(frames)
@@ -75,7 +75,7 @@ async def test_what_is_slow_shows_in_its_stage(
 
 async def test_waiting_in_vain_and_the_devices_answer(launch, account, scripted_server, replies, exit_only):
     server = await scripted_server(reply=replies["silent"])
-    _, task, path = launch(exit_only, server.address, frames=20, fps=10.0, deadline_s=0.4)
+    _, task, path = launch(exit_only, server.address, frames=10, fps=20.0, deadline_s=0.4)
     await asyncio.wait_for(task, 60)
     _, frames, _, _ = account(path)
     waited = [event for event in frames if event.payload_bytes and event.latency_s is not None]
