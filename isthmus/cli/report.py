@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +51,6 @@ def command(
     from isthmus.report.formats import as_figures
     from isthmus.report.verdict import verdict
     from isthmus.runtime.links import load_trace
-    from isthmus.runtime.server.config import usable_cores
 
     try:
         chosen = Format(form)
@@ -59,7 +59,7 @@ def command(
         raise InputError(f"--format {form}: no such format; choose one of {known}") from None
     rates = None if trace is None else load_trace(trace)
     with progress("reading") as show:
-        runs = load_runs(paths, bundle=bundle, trace=rates, jobs=jobs or usable_cores(), watch=show)
+        runs = load_runs(paths, bundle=bundle, trace=rates, jobs=jobs or _usable_cores(), watch=show)
         path = output if output is not None else runs[0].folder / f"report.{chosen.value}"
         show("adding up", None)
         summaries = [summarise(run) for run in runs]
@@ -74,3 +74,8 @@ def command(
         for note in summary.notes:
             console.print(f"note: {note}", style="yellow", markup=False)
     out.print(str(path), markup=False, soft_wrap=True)
+
+
+def _usable_cores() -> int:
+    # The server's own function would load all of the server.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
