@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_LONGER = (
+    "`slim` was trained on more images than the other networks; they and `slim-short` saw equally many, and "
+    "are compared with each other under *equal budget*."
+)
+
 
 def markdown(task: str, figures: Mapping[str, Any], ratios: Mapping[str, Any]) -> str:
     """Return the tables of `figures` and `ratios`, as `rate_accuracy.run` makes them."""
     lines = [f"# Accuracy against bytes: {task}", ""]
     if figures["missing"] != "none":
         lines += [f"Not trained here, hence missing: {', '.join(figures['missing'])}.", ""]
+    if any("slim-short" in figures[part] and "slim" in figures[part] for part in ratios):
+        lines += [_LONGER, ""]
     for part, compared in ratios.items():
         table = figures[part]
         uncut = table["uncut network"]
