@@ -16,7 +16,7 @@ from typing import IO
 import msgspec
 
 from isthmus.runtime.errors import InputError
-from isthmus.runtime.events import Event
+from isthmus.runtime.events import Event, RunEvent
 
 SUFFIX = ".jsonl"
 _FIRST_LINE_BYTES = 64 << 10
@@ -27,6 +27,8 @@ _LONGEST_LINE = 1 << 20
 # A thousand logs of a fleet that has run for hours must not be in memory at once.
 _MOST_EVENTS = 50_000
 _LOOK_FOR_NEW_S = 2.0
+# Two clocks of one host since one boot: wall time and monotonic time then differ by the same.
+_SAME_BOOT_S = 2.0
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class _Log:
     skipping: bool = False
     shift_s: float = float("inf")
     spoilt: int = 0
+    of_this_host: bool | None = None
 
     def restart(self) -> None:
         """Read the file from its beginning."""
@@ -83,6 +86,7 @@ class Follower:
         self._paths = tuple(paths)
         self._logs: dict[Path, _Log] = {}
         self._looked_s = float("-inf")
+        self._of_this_host: set[Path] = set()
         self._decode = msgspec.json.Decoder(Event).decode
 
     def grown(self, now_s: float) -> Iterator[Grown]:
@@ -155,12 +159,24 @@ class Follower:
         events += self._decoded(log, lines)
         if not events:
             return None
+        self._recognise(log, events)
+        if log.of_this_host or (log.of_this_host is None and log.path.parent in self._of_this_host):
+            return Grown(log.path, events, 0.0, log.spoilt)
         # A file is written at once: what it got last happened when it was last written, or before.
         if log.at >= state.st_size:
             age_s = max(0.0, time.time() - state.st_mtime)
             log.shift_s = min(log.shift_s, now_s - age_s - max(event.at_s for event in events))
         shift_s = log.shift_s if log.shift_s < float("inf") else now_s - max(event.at_s for event in events)
         return Grown(log.path, events, shift_s, log.spoilt)
+
+    def _recognise(self, log: _Log, events: Sequence[Event]) -> None:
+        """Find out whether the writer's clock is ours; then a link's log beside it is ours too."""
+        for event in events:
+            if type(event) is RunEvent:
+                ahead_s = (event.unix_s - event.at_s) - (time.time() - time.monotonic())
+                log.of_this_host = abs(ahead_s) < _SAME_BOOT_S
+                if log.of_this_host:
+                    self._of_this_host.add(log.path.parent)
 
     def _first(self, log: _Log, size: int) -> list[Event]:
         """Read the first line of a long log, and leave out what lies before its last two minutes."""

@@ -8,7 +8,7 @@ import pytest
 from isthmus.dashboard import follow
 from isthmus.dashboard.follow import Follower
 from isthmus.runtime.errors import InputError
-from isthmus.runtime.events import FrameEvent, RunEvent
+from isthmus.runtime.events import FrameEvent, RunEvent, ShapeEvent
 
 
 class Looker:
@@ -141,3 +141,16 @@ def test_many_long_logs_take_turns(log, events, looking, monkeypatch):
 def test_a_path_that_can_never_be_there(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         Follower([tmp_path / "no" / "such"])
+
+
+def test_logs_of_this_host_need_no_guess(log, events, looking):
+    now_s = time.monotonic()
+    log.write_bytes(
+        events.lines(events.run(now_s - 60.0, unix_s=time.time() - 60.0), events.frame(now_s - 50.0))
+    )
+    os.utime(log, (time.time() - 5.0,) * 2)
+    looker = looking(log.parent)
+    assert [grown.shift_s for grown in looker.look()] == [0.0]
+    # The log of a link says nothing of its host.
+    (log.parent / "link.jsonl").write_bytes(events.lines(ShapeEvent(at_s=now_s - 40.0, rate_bytes_per_s=1.0)))
+    assert [grown.shift_s for grown in looker.look()] == [0.0]
