@@ -134,7 +134,9 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "wait", "device", "captured until computing began: frames before it, the choice", attrgetter("wait_s")
     ),
-    Stage("handover", "device", "to the worker thread and back, and between the parts", attrgetter("handover_s")),
+    Stage(
+        "handover", "device", "to the worker thread and back, and between the parts", attrgetter("handover_s")
+    ),
     Stage("head", "device", "the head", attrgetter("head_s")),
     Stage("exit", "device", "the early exit, asked first and not sure enough", attrgetter("exit_s")),
     Stage("codec", "device", "encoding the latent", attrgetter("encode_s")),

@@ -27,7 +27,7 @@ from isthmus.runtime.wire import (
     parse_stream_answer,
 )
 
-# docs/how-to/tls.md. UNAVAILABLE, INTERNAL and UNKNOWN would be the server's failure, DEADLINE_EXCEEDED a hang.
+# docs/how-to/tls.md. UNAVAILABLE, INTERNAL, UNKNOWN would be the server's failure, DEADLINE_EXCEEDED a hang.
 DOCUMENTED = frozenset(
     grpc.StatusCode[name]
     for name in (
