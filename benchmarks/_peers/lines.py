@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -128,8 +129,20 @@ class HttpLine:
 
     async def ask(self, frame: int) -> Scores:
         """See `Line.ask`."""
-        reader, writer = self._idle.pop() if self._idle else await self._open()
-        writer.write(self._messages[frame % len(self._messages)])
+        message = self._messages[frame % len(self._messages)]
+        while self._idle:
+            # Servers hang up on connections that rest for a few seconds; that is no failure of theirs.
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                return await self._exchange(*self._idle.pop(), message)
+        try:
+            return await self._exchange(*await self._open(), message)
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise NetworkError(f"the connection broke: {error}") from None
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes
+    ) -> Scores:
+        writer.write(message)
         head = await reader.readuntil(b"\r\n\r\n")
         length = next(
             int(line.split(b":")[1])
@@ -146,7 +159,8 @@ class HttpLine:
         """See `Line.close`."""
         for writer in self._opened:
             writer.close()
-            await writer.wait_closed()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from isthmus.cli import run
 from isthmus.cli.bench import benchmark_folder, load_benchmark
+from isthmus.runtime.errors import NetworkError
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,35 @@ def test_answers_in_batches_have_the_rate_of_the_batches(load: ModuleType) -> No
     for begin_s, end_s in ((2.5, 5.5), (2.1, 5.9), (2.9, 7.05)):
         assert load.answer_rate(times_s, begin_s, end_s) == pytest.approx(8.0, rel=1e-4)
     assert load.answer_rate(times_s, 3.1, 3.9) == 0.0
+
+
+@pytest.mark.parametrize(("exchanges", "broken"), [(1, False), (0, True)])
+async def test_a_connection_that_was_hung_up_on_is_opened_again(
+    exchanges: int, broken: bool, load: ModuleType
+) -> None:
+    lines = sys.modules["_peers.lines"]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(exchanges):
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0]))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n" + np.float32([1, 2]).tobytes())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    line = lines.HttpLine(
+        server.sockets[0].getsockname()[1], SimpleNamespace(latents_nchw=np.zeros((1, 2, 2, 2), np.uint8))
+    )
+    try:
+        for frame in range(3):
+            if broken:
+                with pytest.raises(NetworkError, match="the connection broke"):
+                    await line.ask(frame)
+            else:
+                assert (await line.ask(frame)).tolist() == [[1, 2]]
+    finally:
+        await line.close()
+        server.close()
 
 
 def test_poisson_arrivals_have_their_rate(load: ModuleType) -> None:
