@@ -26,7 +26,9 @@ def screenshots():
     return folder
 
 
-@pytest.fixture(scope="session")
+# While Playwright's synchronous interface is open, an event loop runs in this thread: no test of another module
+# could start its own.
+@pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra 'dev')")
     if _chromium() is None:
