@@ -26,8 +26,8 @@ def screenshots():
     return folder
 
 
-# While Playwright's synchronous interface is open, an event loop runs in this thread: no test of another module
-# could start its own.
+# While Playwright's synchronous interface is open, an event loop runs in this thread, and no other test could
+# start its own.
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra 'dev')")

@@ -72,7 +72,7 @@ def test_a_bundle_on_the_device_alone(
         assert one["trusted"] == (one["doubts"] == [])
         assert one["energy"]["source"] == f"replay:{five_watts}"
     assert found["idle_w"] == pytest.approx(5.0, rel=0.1)
-    # A meter that is read every tenth of a second cannot tell what a hundredth took; brief ones may all get nothing.
+    # A meter that is read every tenth of a second cannot tell what a hundredth took.
     drawn_j = sum(one["energy"]["total_j"] for one in found["figures"])
     assert 0.0 <= drawn_j < 5.0 * (sum(one["elapsed_s"] for one in found["figures"]) + 0.3)
     assert found["files"] == [str(machine), str(trace), str(file)]
