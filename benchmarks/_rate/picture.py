@@ -35,10 +35,11 @@ def draw(
     figure = Figure(figsize=(11.5, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
-    best = 100 * float(images.scores(teacher)[0])
+    best = highest = 100 * float(images.scores(teacher)[0])
     for number, (method, settings) in enumerate(methods.items()):
         colour, mark = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
         scores = np.array([100 * images.scores(one)[0] for one in settings])
+        highest = max(highest, float(scores.max()))
         sizes = np.array([images.sizes(one)[0] for one in settings])
         times = np.array([1000 * one.device_s for one in settings])
         for axes, values in ((left, sizes), (right, times)):
@@ -51,7 +52,7 @@ def draw(
         axes.set_xscale("log")
         axes.grid(True, which="both", alpha=0.2)
     right.scatter([1000 * teacher.device_s], [best], marker="X", c="#555555", s=50, label="all on the device")
-    left.set_ylim(max(0.0, best - _SHOWN), best + 2)
+    left.set_ylim(max(0.0, best - _SHOWN), highest + 2)
     left.set(xlabel="mean bytes per image (log)", ylabel=f"accuracy, % ({len(images.truth_n)} images)")
     right.set(xlabel="device time per image, ms (log): head or codec, coding included")
     figure.legend(*right.get_legend_handles_labels(), fontsize=8, loc="outside right upper")
