@@ -35,6 +35,7 @@ def image_file(tiny_images: Any, tmp_path: Path) -> str:
     return f"npz:{tmp_path / 'images.npz'}"
 
 
+@pytest.mark.slow
 def test_codec(bench: Any, tiny_bundle: Path, image_file: str) -> None:
     result = bench("codec", bundle=tiny_bundle, dataset=image_file)
     ratios = result["ratios"]
@@ -62,6 +63,7 @@ def test_profiler(bench: Any, tiny_bundle: Path) -> None:
     assert set(figures["frames_per_s"]) == {"bare", "profiled"}
 
 
+@pytest.mark.slow
 def test_cuts(bench: Any, tmp_path: Path) -> None:
     result = bench("cuts", folder=tmp_path)
     for ratios in result["ratios"].values():
@@ -130,6 +132,7 @@ def test_partition(bench: Any) -> None:
     assert figures["chain"]["64 nodes"]["latency_peak_mb"] < 5
 
 
+@pytest.mark.slow
 def test_agent(bench: Any, tiny_bundle: Path, image_file: str) -> None:
     result = bench("agent", bundle=tiny_bundle, source=image_file)
     table = result["figures"]["frames"]["100_fps"]["fixed"]
@@ -143,12 +146,13 @@ def test_agent(bench: Any, tiny_bundle: Path, image_file: str) -> None:
     assert result["ratios"]["100_fps"]["agent_over_heads_rss"] > 1
 
 
-@pytest.mark.parametrize("arguments", [["accuracy"], ["agent"], ["codec", "--option", "bundle=x"]])
+@pytest.mark.parametrize("arguments", [["accuracy"], ["agent"]])
 def test_options_that_belong_together(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", *arguments, "--quick"]) == 3
     assert "--option bundle=DIR" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_fleet(bench: Any, tiny_bundle: Path) -> None:
     result = bench("fleet", bundle=tiny_bundle, jobs=1)
     growth = result["figures"]["growth"]
