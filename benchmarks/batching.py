@@ -139,21 +139,20 @@ async def _measure(
     contest: Contest, how: Computing, streams: tuple[int, ...], rounds: int, seconds: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     await contest.check()
-    servers = tuple(road for road in contest.roads if road != "ours_latent")
     sizes = warm_up_sizes(how.max_batch)
     offline: dict[str, list[dict[int, tuple[float, float]]]] = defaultdict(list)
     turns: Turns = defaultdict(list)
     mixed: dict[str, list[Taken]] = defaultdict(list)
     for _ in range(rounds):
-        for name in servers:
+        for name in filter(lambda road: road != "ours_latent", contest.roads):
             with contest.turn(name):
                 offline[name].append(contest.offline(name).measure(sizes, seconds=seconds / 8))
         for count in streams:
             for road in contest.roads:
-                turns[road, count].append(await _closed_turn(contest, road, count, seconds))
+                turns[road, count] += await _closed_turn(contest, road, count, seconds)
         for label, points in _mixes(contest.tail).items():
             count = min(_MIXED_STREAMS, streams[-1])
-            mixed[label].append(await _closed_turn(contest, "ours", count, seconds, points))
+            mixed[label] += await _closed_turn(contest, "ours", count, seconds, points)
     batch_s = {name: _medians(found, 0) for name, found in offline.items()}
     cpu_s = {name: _medians(found, 1) for name, found in offline.items()}
     figures: dict[str, Any] = {
@@ -168,8 +167,9 @@ async def _measure(
             for name, found in batch_s.items()
         },
         "closed": {
-            road: {f"{count}_streams": closed(turns[road, count]) for count in streams}
-            for road in contest.roads
+            # A peer that was given up has no turns at the loads it did not bear.
+            road: {f"{count}_streams": closed(turns[road, count]) for count in streams if turns[road, count]}
+            for road in dict.fromkeys(road for road, _ in turns)
         },
         "mixed": {label: closed(taken) for label, taken in mixed.items()},
         "open": {},
@@ -179,6 +179,8 @@ async def _measure(
             best = max(1.0, *(rate(turns[road, count]) for count in streams))
             arrivals_s = poisson(LOAD * best, 2 * seconds, seed=number)
             taken = await _open_turn(contest, road, arrivals_s)
+            if taken is None:
+                continue
             ideal_s = ideal_latency_s(
                 arrivals_s, _interpolated(batch_s[server_of(road)]), max_batch=how.max_batch
             )
@@ -190,14 +192,17 @@ async def _measure(
 
 async def _closed_turn(
     contest: Contest, road: str, streams: int, seconds: float, points: tuple[int, ...] | None = None
-) -> Taken:
+) -> list[Taken]:
+    """Return the turn, or nothing if the server was given up."""
+
     def load(server: Child) -> Coroutine[Any, Any, Taken]:
         return closed_loop(contest.opener(road, points), server, streams=streams, seconds=seconds)
 
-    return await contest.loaded(road, load)
+    taken = await contest.loaded(road, load)
+    return [] if taken is None else [taken]
 
 
-async def _open_turn(contest: Contest, road: str, arrivals_s: NDArray[np.float64]) -> Taken:
+async def _open_turn(contest: Contest, road: str, arrivals_s: NDArray[np.float64]) -> Taken | None:
     def load(server: Child) -> Coroutine[Any, Any, Taken]:
         return open_loop(contest.opener(road), server, arrivals_s, streams=_OPEN_STREAMS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from isthmus.cli import run
 from isthmus.cli.bench import benchmark_folder, load_benchmark
-from isthmus.runtime.errors import NetworkError
+from isthmus.runtime.errors import BackendError, NetworkError
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,63 @@ def test_who_waits_goes_along(load: ModuleType) -> None:
     arrivals_s = np.array([0.0, 0.2, 0.6])
     found = load.ideal_latency_s(arrivals_s, lambda rows: 1.0 + rows, max_batch=8)
     assert found == pytest.approx([2.0, 2.0 + 3.0 - 0.2, 2.0 + 3.0 - 0.6])
+
+
+@pytest.fixture
+def contest(load: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A contest of our server and Triton's, whose processes are made up: `exit_code` says how they fare."""
+    module = sys.modules["_peers.contest"]
+
+    def server(*_: Any, **__: Any) -> Any:
+        return SimpleNamespace(exit_code=None, end=lambda: None, paused=contextlib.nullcontext)
+
+    monkeypatch.setattr(module, "servers", SimpleNamespace(ours=server, triton=server))
+    monkeypatch.setattr(module, "Offline", lambda *_, **__: SimpleNamespace(end=lambda: None))
+    monkeypatch.setattr(module, "environment", lambda name: tmp_path if name == "triton" else None)
+    monkeypatch.setattr(module, "_KNOWN_AFTER_S", 0.0)
+    how = module.Computing(
+        backend="onnxruntime", provider="cpu", precision="float32", max_batch=8, threads=1, cores=None
+    )
+    tail = SimpleNamespace(bundle=SimpleNamespace(root=tmp_path), onnx=tmp_path / "tail.onnx")
+    with contextlib.ExitStack() as stack:
+        yield module.Contest(tail, how, tmp_path, stack)
+
+
+async def test_a_peer_that_keeps_crashing_is_left_out(contest: Any) -> None:
+    turns = []
+
+    async def load(server: Any) -> str:
+        turns.append(server)
+        server.exit_code = -11
+        raise NetworkError("the connection broke")
+
+    assert contest.roads == ("ours", "ours_latent", "triton")
+    assert await contest.loaded("triton", load) is None
+    assert len(set(map(id, turns))) == len(turns) == contest.crashes["triton"] == 3
+    assert contest.roads == ("ours", "ours_latent")
+
+
+async def test_a_peer_that_crashes_once_has_another_turn(contest: Any) -> None:
+    async def load(server: Any) -> str:
+        if not contest.crashes["triton"]:
+            server.exit_code = -11
+            raise NetworkError("the connection broke")
+        return "measured"
+
+    assert await contest.loaded("triton", load) == "measured"
+    assert contest.roads == ("ours", "ours_latent", "triton")
+
+
+@pytest.mark.parametrize(("road", "exit_code"), [("ours", -11), ("triton", None)])
+async def test_a_lost_connection_without_a_crash_of_a_peer_ends_the_run(
+    contest: Any, road: str, exit_code: int | None
+) -> None:
+    async def load(server: Any) -> None:
+        server.exit_code = exit_code
+        raise NetworkError("the connection broke")
+
+    with pytest.raises(BackendError, match=f"{road}: the connection broke"):
+        await contest.loaded(road, load)
 
 
 @given(
