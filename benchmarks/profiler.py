@@ -22,44 +22,35 @@ median and the 99th percentile of single calls.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from _profiler.alone import log_times, own_work
+from _profiler.contenders import WARM_UP_S, bare, profiled, way_to
 
-from isthmus.device_agents.agent import AgentRun
 from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.clock import run_exactly
 from isthmus.device_agents.config import AgentConfig
-from isthmus.device_agents.ledger import Moment
 from isthmus.device_agents.profiling.bundle_run import watching
 from isthmus.device_agents.profiling.clock_offset import estimate_offset
-from isthmus.device_agents.profiling.conditions import PERIOD_S, Watch
-from isthmus.device_agents.profiling.linked_target import DEADLINE_S, FrameLog, LinkedTarget, linked_target
-from isthmus.device_agents.profiling.measuring import Extent, Gathering, measure
-from isthmus.device_agents.profiling.scenarios import Load, drive
-from isthmus.device_agents.profiling.ways import Way
+from isthmus.device_agents.profiling.linked_target import linked_target
+from isthmus.device_agents.profiling.measuring import Extent, measure
+from isthmus.device_agents.profiling.scenarios import Load
 from isthmus.runtime.bundle import Bundle, OperatingPoint, load_bundle
 from isthmus.runtime.errors import InputError, NetworkError
-from isthmus.runtime.events import Event, EventLog, FrameEvent
 from isthmus.runtime.golden import golden_images
 
 # What was asked for: throughput lost, seconds of logging a frame, gap between stages and latency.
 TARGET_LOST, TARGET_LOG_S, TARGET_GAP = 0.02, 20e-6, 0.03
 _AHEAD_S, _FASTER = 86_400.25, 100e-6
-_WARM_UP_S = 0.5
 _LOG_CALLS = 20_000
-_OFFLINE = Load(scenario="Offline")
 
 
 def run(
@@ -82,14 +73,14 @@ def run(
         for number in range(rounds):
             order = ("bare", "profiled") if number % 2 else ("profiled", "bare")
             for name in order:
-                stretch = _bare if name == "bare" else _profiled
+                stretch = bare if name == "bare" else profiled
                 taken[name].append(run_exactly(stretch(loaded, bank, point, address, seconds)))
         sums = {
             name: run_exactly(_sums(loaded, bank, point, where, seconds))
             for name, where in (("same_clock", address), ("shifted_clock", shifted))
         }
     calls = _LOG_CALLS // (20 if quick else 1)
-    return _record(loaded, seconds, rounds, taken, sums, _log_times(calls), _own_work(calls))
+    return _record(loaded, seconds, rounds, taken, sums, log_times(calls), own_work(calls))
 
 
 def _record(
@@ -104,8 +95,8 @@ def _record(
     ratios = {
         name: _spread(
             [
-                profiled[index] / bare[index]
-                for bare, profiled in zip(taken["bare"], taken["profiled"], strict=True)
+                watched[index] / unwatched[index]
+                for unwatched, watched in zip(taken["bare"], taken["profiled"], strict=True)
             ]
         )
         for index, name in enumerate(("frames_per_s", "cpu_s_per_frame"))
@@ -136,60 +127,13 @@ def _record(
     }
 
 
-async def _bare(
-    bundle: Bundle, bank: WidthBank, point: OperatingPoint, address: str, seconds: float
-) -> tuple[float, float]:
-    """Return frames per second, and processor seconds per frame, of an agent that nobody watches."""
-    policy = f"fixed:{point.width_index},{point.channels}"
-    config = AgentConfig(
-        source="pushed",
-        server=address,
-        policy=policy,
-        deadline_s=DEADLINE_S,
-        queue="fifo:1024",
-        fps=1000.0,
-        thermal="off",
-    )
-    target = _BareTarget(golden_images(bundle))
-    agent = AgentRun(config, bundle, bank=bank, source=None, log=_Ends(target), observer=_Nobody())
-    target.agent = agent
-    task = asyncio.ensure_future(agent.run())
-    await asyncio.wait_for(agent.was_connected.wait(), 30)
-    counting = _Counting(seconds)
-    await drive(_OFFLINE, target, counting)
-    agent.stop()
-    await task
-    return counting.figures()
-
-
-async def _profiled(
-    bundle: Bundle, bank: WidthBank, point: OperatingPoint, address: str, seconds: float
-) -> tuple[float, float]:
-    """Return the same of an agent that is profiled; what its figures are made of afterwards is not in it."""
-    cpu_s: list[float] = []
-    config, images = AgentConfig(source="profiled", server=address), golden_images(bundle)
-    extent = Extent(warm_up_s=_WARM_UP_S, least_s=seconds, most_s=4 * seconds)
-    with watching(None) as (watch, _):
-
-        def begin() -> None:
-            watch.look()
-            cpu_s.append(time.process_time())
-
-        gathered = Gathering(extent, begin=begin)
-        async with linked_target(_way(bundle, point), config, bundle, bank, images) as target:
-            await drive(_OFFLINE, target, gathered)
-            cpu_s.append(time.process_time())
-    frames = sum(sample.event.at_s >= gathered.began_s for sample in gathered.all_samples)
-    return gathered.throughput_per_s, (cpu_s[1] - cpu_s[0]) / frames
-
-
 async def _sums(
     bundle: Bundle, bank: WidthBank, point: OperatingPoint, address: str, seconds: float
 ) -> dict[str, Any]:
     """Return how far the stages of frames, one after the other, fill their latency; the server's clock."""
     config, images = AgentConfig(source="profiled", server=address), golden_images(bundle)
-    extent = Extent(warm_up_s=_WARM_UP_S, least_s=seconds, most_s=10 * seconds)
-    way, load = _way(bundle, point), Load(scenario="SingleStream")
+    extent = Extent(warm_up_s=WARM_UP_S, least_s=seconds, most_s=10 * seconds)
+    way, load = way_to(bundle, point), Load(scenario="SingleStream")
     with watching(None) as (watch, _):
         async with linked_target(way, config, bundle, bank, images) as target:
             measured = await measure(way, load, target, extent=extent, watch=watch)
@@ -205,169 +149,6 @@ async def _sums(
         "clock_offset_s": offset.surest.offset_s,
         "clock_uncertainty_s": offset.surest.delay_s / 2,
     }
-
-
-def _way(bundle: Bundle, point: OperatingPoint) -> Way:
-    width = bundle.manifest.widths[point.width_index]
-    return Way(kind="server", width_index=point.width_index, width=width, channels=point.channels)
-
-
-class _BareTarget:
-    """Pushes images into an agent, and keeps nothing of a frame but that it has ended."""
-
-    def __init__(self, images: Any) -> None:
-        self.agent: Any = None
-        self._images = images
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
-
-    def ask(self, due_s: float) -> asyncio.Future[Any]:
-        frame = self.agent.captured
-        self._waiting[frame] = future = asyncio.get_running_loop().create_future()
-        self.agent.push(self._images[frame % len(self._images)])
-        return future
-
-    def ended(self, frame: int) -> None:
-        self._waiting.pop(frame).set_result(None)
-
-
-class _Ends:
-    """Stands where an event log would, writes nothing, and tells a target which frames have ended."""
-
-    lost = 0
-    failed = None
-
-    def __init__(self, target: _BareTarget) -> None:
-        self._target = target
-
-    def write(self, event: Event) -> None:
-        if isinstance(event, FrameEvent):
-            self._target.ended(event.frame)
-
-
-class _Counting:
-    """Counts the frames of a stretch after a warm-up; see `Taker`."""
-
-    def __init__(self, seconds: float) -> None:
-        self._begin_s = time.monotonic() + _WARM_UP_S
-        self._end_s = self._begin_s + seconds
-        self._frames, self._began_s, self._ended_s = 0, 0.0, 0.0
-        self._cpu_s = [0.0, 0.0]
-
-    @property
-    def enough(self) -> bool:
-        return time.monotonic() >= self._end_s
-
-    def take(self, query: list[Any]) -> None:
-        now_s = time.monotonic()
-        if now_s < self._begin_s:
-            return
-        if not self._began_s:
-            self._began_s, self._cpu_s[0] = now_s, time.process_time()
-            return
-        self._frames += 1
-        self._ended_s, self._cpu_s[1] = now_s, time.process_time()
-
-    def turn_away(self) -> None:
-        raise AssertionError("nobody is turned away offline")
-
-    def figures(self) -> tuple[float, float]:
-        return self._frames / (self._ended_s - self._began_s), (
-            self._cpu_s[1] - self._cpu_s[0]
-        ) / self._frames
-
-
-class _Nobody:
-    """Watches without a word."""
-
-    def note(self, text: str) -> None:
-        pass
-
-    def moment(self, moment: Moment) -> None:
-        pass
-
-
-def _own_work(calls: int) -> dict[str, float]:
-    """Return processor seconds of what the profiler itself does: for a frame, and to look at the device."""
-    gathered = Gathering(Extent(warm_up_s=0.0, least_s=1e9, most_s=1e9), begin=lambda: None)
-    target = LinkedTarget(SimpleNamespace(), np.zeros((1,)))
-    log, frame = FrameLog(target.ended), _a_frame()
-    samples: list[Any] = []
-
-    def one_frame() -> None:
-        target._waiting[frame.frame] = (_Once(samples), 0.0)
-        log.write(frame)
-        gathered.take([samples.pop()])
-
-    watch = Watch()
-    figures = {"frame_cpu_s": _cpu_s(one_frame, calls), "look_cpu_s": _cpu_s(watch.look, calls // 20)}
-    log.close()
-    figures["looking_share"] = figures["look_cpu_s"] / PERIOD_S
-    return figures
-
-
-class _Once:
-    """A future as `LinkedTarget` uses one, without an event loop."""
-
-    def __init__(self, taken: list[Any]) -> None:
-        self._taken = taken
-
-    def done(self) -> bool:
-        return False
-
-    def set_result(self, sample: Any) -> None:
-        self._taken.append(sample)
-
-
-def _cpu_s(call: Any, calls: int) -> float:
-    """Return the median processor seconds of a call, over batches."""
-    batches = []
-    for _ in range(10):
-        began_s = time.thread_time()
-        for _ in range(max(1, calls // 10)):
-            call()
-        batches.append((time.thread_time() - began_s) / max(1, calls // 10))
-    return median(batches)
-
-
-def _log_times(calls: int) -> dict[str, float]:
-    """Return seconds of writing one frame's line, of single calls into a file in the temporary folder."""
-    frame, taken = _a_frame(), np.empty(calls)
-    with tempfile.TemporaryDirectory() as folder:
-        log = EventLog(Path(folder) / "events.jsonl")
-        for number in range(calls):
-            began_ns = time.perf_counter_ns()
-            log.write(frame)
-            taken[number] = time.perf_counter_ns() - began_ns
-        log.close()
-    middle, last = np.percentile(taken / 1e9, (50, 99))
-    return {"median": float(middle), "p99": float(last), "calls": calls}
-
-
-def _a_frame() -> FrameEvent:
-    """Return the end of a frame that a server answered, with all that is known of one."""
-    return FrameEvent(
-        at_s=36603.556545724,
-        frame=123_456,
-        captured_s=36603.543099449,
-        outcome="remote",
-        point=OperatingPoint(width_index=3, channels=16),
-        payload_bytes=302,
-        answer=4,
-        truth=4,
-        latency_s=0.013446274999296293,
-        wait_s=0.0004150589957134798,
-        handover_s=0.00010543800453888252,
-        head_s=0.002685967999,
-        encode_s=0.000240307799772,
-        send_s=0.000101234567,
-        remote_s=0.0098765432101,
-        server_received_s=123603.54978361,
-        server_decode_s=0.000123,
-        server_queue_s=0.000456,
-        server_compute_s=0.003456,
-        server_answer_s=0.000056,
-        reason="0.93 expected, 302 B in 8 ms",
-    )
 
 
 @contextmanager

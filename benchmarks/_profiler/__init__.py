@@ -1,0 +1,1 @@
+"""What `profiler` measures with."""
