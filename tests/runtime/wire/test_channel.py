@@ -39,3 +39,9 @@ def test_a_server_of_another_kind_is_pinged_as_seldom_as_it_allows():
 def test_connections_are_limited_where_it_is_asked_for():
     assert dict(server_options(max_connections=7))["grpc.max_allowed_incoming_connections"] == 7
     assert "grpc.max_allowed_incoming_connections" not in dict(server_options())
+
+
+def test_a_server_reads_a_fixed_window_ahead():
+    options = dict(server_options())
+    assert options["grpc.http2.bdp_probe"] == 0
+    assert options["grpc.http2.lookahead_bytes"] == 1 << 20
