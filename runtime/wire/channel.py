@@ -20,8 +20,9 @@ _PING_TIMEOUT_MS = 3_500
 # What gRPC's default server allows while nothing is sent, and a little.
 _GENTLE_PING_EVERY_MS = 310_000
 _HANDSHAKE_TIMEOUT_MS = 10_000
-# What a server reads of a client ahead of answering it. gRPC's own window grows with the bandwidth it estimates,
-# to several megabytes a client that never reads its answers. This one fills 80 Mbit/s at a round trip of 0.1 s.
+# What a server reads of a client ahead of answering it. gRPC's own window grows with the bandwidth it
+# estimates, to several megabytes for a client that never reads its answers. This one fills 80 Mbit/s at a
+# round trip of 0.1 s.
 _SERVER_WINDOW_BYTES = 1 << 20
 
 Options = tuple[tuple[str, int], ...]
