@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli._common import JsonFlag, console, errors
+from isthmus.cli._progress import progress
 from isthmus.cli._serve_lines import print_line, ready_line, said, stopped_line
 
 if TYPE_CHECKING:
@@ -149,8 +150,12 @@ async def _serve(config: ServerConfig, *, as_json: bool, parent: int | None = No
                 lambda said: print_line(json.dumps(said)), lambda change, name: server.change(change, name)
             )
         server = TailServer(config, recorders=recorders, announce=None if link is None else link.announce)
+        loading = stack.enter_context(contextlib.ExitStack())
+        if parent is None:
+            loading.enter_context(progress("loading, and computing a batch of every size"))
 
         def on_ready(report: ReadyReport) -> None:
+            loading.close()
             # Until here a signal ends the process at once: nothing has been accepted.
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -240,8 +245,11 @@ async def _keep_workers(
     if config.metrics_port is not None:
         page = MetricsPage(summed_registry(), host=config.metrics_host, port=config.metrics_port)
     metrics = {} if page is None else {"metrics_port": page.port}
+    loading = contextlib.ExitStack()
+    loading.enter_context(progress(f"{config.processes} processes load, and compute a batch of every size"))
 
     def on_ready(heard: dict[str, Any]) -> None:
+        loading.close()
         facts = {**heard, "processes": config.processes, **metrics}
         print_line(json.dumps(facts) if as_json else ready_line(facts, config))
 
@@ -258,6 +266,7 @@ async def _keep_workers(
     try:
         await supervisor.run(signals)
     finally:
+        loading.close()
         if page is not None:
             page.close()
     outcomes = dict(sorted(supervisor.outcomes.items()))
@@ -274,6 +283,8 @@ def _log_to_stderr(*, as_json: bool) -> None:
     else:
         from rich.logging import RichHandler
 
-        handler = RichHandler(console=errors, show_path=False, markup=False, log_time_format="%H:%M:%S")
+        # The console of the progress line, which another one would tear; silenced, it shows no warnings.
+        shown = errors if console.quiet else console
+        handler = RichHandler(console=shown, show_path=False, markup=False, log_time_format="%H:%M:%S")
         handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING if console.quiet else logging.INFO, handlers=[handler])
