@@ -39,7 +39,7 @@ class Task:
     """A task's recipe and data.
 
     Attributes:
-        recipe: Of ours.
+        recipe: Of ours: a name, or a file.
         dataset: Training images, as `isthmus train` takes them, below the data folder.
         weights: Of the uncut network, likewise.
         images: Each network sees about so many, unless told otherwise.
@@ -57,7 +57,7 @@ class Task:
 
 TASKS: Mapping[str, Task] = {
     "cifar10-resnet56": Task(
-        recipe="cifar10-resnet56",
+        recipe=str(ROOT / "scripts" / "comparison-cifar10-resnet56.toml"),
         dataset="npz:{data}/cifar10/train.npz",
         weights="weights/cifar10_akamaster/resnet56-4bfd9763.th",
         images=74_000,

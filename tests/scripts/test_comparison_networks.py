@@ -14,7 +14,9 @@ from isthmus.models.design import design
 from isthmus.models.option_layers import converted, to_toml, tomllib
 from isthmus.models.train_options import OPTIONS
 
-FILE = Path(__file__).parents[2] / "scripts" / "comparison_networks.py"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+FILE = SCRIPTS / "comparison_networks.py"
+CIFAR = str(SCRIPTS / "comparison-cifar10-resnet56.toml")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def networks() -> ModuleType:
     return module
 
 
-def _all(networks, recipe="cifar10-resnet56", ablations=True):
+def _all(networks, recipe=CIFAR, ablations=True):
     return {
         one.name: one.settings for one in networks.contenders(recipe, epochs=3, seed=5, ablations=ablations)
     }
@@ -53,7 +55,7 @@ def test_every_network_sees_the_same_images_by_the_same_course(networks):
     }
 
 
-@pytest.mark.parametrize("recipe", ["cifar10-resnet56", "imagenette-mobilenetv2"])
+@pytest.mark.parametrize("recipe", [CIFAR, "imagenette-mobilenetv2"])
 def test_settings_are_known_and_survive_their_file(networks, recipe):
     for settings in _all(networks, recipe).values():
         assert tomllib.loads(to_toml(settings)) == {k: v for k, v in settings.items() if v is not None}
