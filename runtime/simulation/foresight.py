@@ -12,7 +12,8 @@ def foresee(world: DeviceWorld) -> Foresight:
     """Return the best choices of one who knows the link's whole future and every payload's size.
 
     Random times count with their medians, and the guard's margin is not subtracted: the clairvoyant needs
-    none. Its `utility` is a sum over `world.frames` frames.
+    none. Neither does it wait for its own device: where frames come faster than one is computed, nobody
+    reaches what it does. Its `utility` is a sum over `world.frames` frames.
     """
     back_s = 2 * (world.delay_s + world.jitter_s.median_s) + world.server.median_s
     back_s += world.server_queue_s.median_s

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from isthmus.cli import run
+from isthmus.cli._simulate_machine import machine_facts
+from isthmus.cli._simulate_worlds import read_subject
 
 FAST = ["--duration", "4s", "--fps", "20", "--seeds", "2", "--jobs", "1"]
 FLEET = ["--tail-frame", "1ms", "--tail-batch", "4ms", "--duration", "4s", "--jobs", "1"]
@@ -83,6 +85,18 @@ def test_another_machines_times(result: Any, tiny_bundle: Path) -> None:
     assert there["energy_source"] == "model:pi4"
     # 2.7 W at rest alone, ten or more frames a second.
     assert 2.7 / 30 < there["energy_j"]["mean"] < 6.4
+
+
+def test_a_frameworks_overhead_is_told_and_not_put_on_the_coder(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx")
+    subject = read_subject(tiny_bundle)
+    facts = machine_facts(subject, "pi4")
+    # Keras takes milliseconds for a layer however small; a loop over some hundred symbols does not.
+    assert min(head.median_s for head in facts["head_s"].values()) > 2e-3
+    assert facts["encode_s"].median_s < 1e-3
+    assert "of the heads' time is what TensorFlow takes per layer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
