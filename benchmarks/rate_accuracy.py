@@ -51,6 +51,11 @@ _METHODS = {
 }
 _LOSS = 0.01
 _STRETCH = (0.10, 0.01)
+# The two ways to give one network for all widths what the networks of one width have.
+_BUDGETS = {
+    SHORT: "slim-short: as many images as each of them",
+    TOTAL: "slim-total: as many images as all of them together",
+}
 # Every accuracy that both curves reach.
 _ALL = (1.0, -1.0)
 _QUICK_IMAGES = 100
@@ -191,7 +196,7 @@ def _equal_budget(
     if alone:
         result["one for all widths minus one per width"] = {
             said: against_dedicated(images, methods[method], alone)
-            for method, said in ((SHORT, "as many images as each"), (TOTAL, "as many as all together"))
+            for method, said in _BUDGETS.items()
             if method in methods
         }
     found = {

@@ -7,7 +7,8 @@ from typing import Any
 
 _LONGER = (
     "`slim` was trained on more images than the other networks; they and `slim-short` saw equally many, and "
-    "are compared with each other under *equal budget*."
+    "are compared with each other under *equal budget*; `slim-total` saw as many as the networks of one "
+    "width together."
 )
 
 
