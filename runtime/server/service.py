@@ -26,6 +26,7 @@ __all__ = ["ModelState", "State", "TailService", "outcome_of"]
 log = logging.getLogger("isthmus.server")
 
 State = Literal["starting", "serving", "draining"]
+_STARTING = "the server is starting; try again when it is ready"
 
 # Opens a bundle's tail; takes seconds, is called off the event loop.
 Opener = Callable[[Bundle], ServedModel]
@@ -107,9 +108,12 @@ class TailService:
         """Return a model.
 
         Raises:
+            DrainingError: If the server is starting: it does not know yet what it will have.
             UnknownModelError: If there is no such model or version.
         """
         found = self._models.get(name)
+        if found is None and self.state == "starting":
+            raise DrainingError(_STARTING)
         if found is None:
             names = ", ".join(f"'{known}'" for known in self._models)
             raise UnknownModelError(f"unknown model {name!r}; this server has {names or 'none yet'}")
@@ -186,7 +190,7 @@ class TailService:
             DrainingError: If no frames are taken now.
         """
         if self.state == "starting":
-            raise DrainingError("the server is starting; try again when it is ready")
+            raise DrainingError(_STARTING)
         if self.state == "draining":
             raise DrainingError("the server is draining; send the frame to another or wait for its restart")
 

@@ -121,6 +121,10 @@ async def test_a_starting_server_is_alive_but_not_ready(tiny_bundle):
             await stub.ModelInfer(_frame("1"))
         assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
         assert refused.value.details() == "the server is starting; try again when it is ready"
+        # An agent asks this first: that there is no such model would be final.
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.ModelMetadata(oip.ModelMetadataRequest(name="tiny"))
+        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
         may_open.set()
         with pytest.raises(BundleError, match="stop here"):
             await starting
