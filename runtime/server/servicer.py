@@ -76,7 +76,7 @@ class Servicer:
     async def ModelMetadata(
         self, request: oip.ModelMetadataRequest, context: Context
     ) -> oip.ModelMetadataResponse:
-        """Describe one model's inputs and outputs; NOT_FOUND if there is none such, UNAVAILABLE at the start."""
+        """Describe one model's inputs and outputs; NOT_FOUND if there is none such, UNAVAILABLE at first."""
         try:
             model = self._service.model(request.name, request.version)
         except IsthmusError as error:
