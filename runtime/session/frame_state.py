@@ -21,7 +21,10 @@ class Phase(IntEnum):
 
 @dataclass(slots=True)
 class FrameState:
-    """What is known of a frame that has not ended; `*_s` of verbs in the past are instants."""
+    """What is known of a frame that has not ended.
+
+    `*_s` of verbs in the past are instants; `remote_s` and `server_*_s` are as in `FrameEvent`.
+    """
 
     captured_s: float
     deadline_s: float
@@ -40,6 +43,12 @@ class FrameState:
     sent_s: float | None = None
     guard_s: float | None = None
     recalled_s: float | None = None
+    remote_s: float | None = None
+    server_received_s: float | None = None
+    server_decode_s: float | None = None
+    server_queue_s: float | None = None
+    server_compute_s: float | None = None
+    server_answer_s: float | None = None
 
     def due_s(self, give_up_s: float) -> float | None:
         """Return when the device must answer, or give up, a frame that waits for the server."""
@@ -76,6 +85,12 @@ class FrameState:
             send_s=_between(self.computed_s, self.sent_s),
             vain_s=_between(self.computed_s if self.sent_s is None else self.sent_s, self.recalled_s),
             answer_s=answer_s,
+            remote_s=self.remote_s,
+            server_received_s=self.server_received_s,
+            server_decode_s=self.server_decode_s,
+            server_queue_s=self.server_queue_s,
+            server_compute_s=self.server_compute_s,
+            server_answer_s=self.server_answer_s,
             probe=self.probe,
             reason=self.reason,
         )

@@ -19,8 +19,6 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Literal
 
-from msgspec import structs
-
 from isthmus.runtime.bundle import OperatingPoint
 from isthmus.runtime.events import OUTCOMES, FrameEvent, Outcome
 from isthmus.runtime.session.frame_state import FrameState, Phase
@@ -180,16 +178,11 @@ class Session:
             return None
         # A device that had begun to answer as well did so beside the server, not before it.
         state.recalled_s = None
-        event = self._end(frame, now_s, "remote", answer=answer)
-        return structs.replace(
-            event,
-            remote_s=now_s - state.sent_s,
-            server_received_s=server_received_s,
-            server_decode_s=server_decode_s,
-            server_queue_s=server_queue_s,
-            server_compute_s=server_compute_s,
-            server_answer_s=server_answer_s,
-        )
+        state.remote_s = now_s - state.sent_s
+        state.server_received_s, state.server_decode_s = server_received_s, server_decode_s
+        state.server_queue_s, state.server_compute_s = server_queue_s, server_compute_s
+        state.server_answer_s = server_answer_s
+        return self._end(frame, now_s, "remote", answer=answer)
 
     def device(
         self,
