@@ -176,6 +176,7 @@ def _default_test(dataset: str) -> str:
 def _train_teacher(images: ImageSet, path: Path, epochs: int) -> None:
     import torch
 
+    from isthmus.models.allocator import kept_memory
     from isthmus.models.teacher import TeacherSettings, train_teacher
     from isthmus.runtime.datasets import hold_out
 
@@ -185,7 +186,7 @@ def _train_teacher(images: ImageSet, path: Path, epochs: int) -> None:
     console.print(
         f"training the teacher, a small CNN, on {len(seen)} of the {len(images)} images of {images.name}"
     )
-    with progress("training the teacher") as show:
+    with kept_memory(), progress("training the teacher") as show:
         settings = TeacherSettings(epochs=epochs)
         teacher = train_teacher("digits-cnn", seen, settings, progress=lambda now: show(share=now.fraction))
     torch.save(teacher.state_dict(), path)

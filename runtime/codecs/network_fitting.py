@@ -169,10 +169,10 @@ def _descend(
     slopes, mean, square = (np.zeros_like(everything) for _ in range(3))
     network.parameters = _views(everything, network.parameters)
     by_part = _views(slopes, network.parameters)
-    scaled = (inputs / network.unit).astype(np.float32)
-    for step in range(1, steps + 1):
-        batch = rng.integers(0, len(values), _BATCH)
-        _slopes(network, scaled[batch], values[batch], by_part)
+    scaled = (inputs / network.unit).astype(np.float32, copy=False)
+    batches = rng.integers(0, len(values), (steps, _BATCH))
+    for step, batch in enumerate(batches, start=1):
+        _slopes(network, scaled.take(batch, axis=0), values.take(batch), by_part)
         now = _RATE * min(1.0, 10 * step / steps) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         mean += 0.1 * (slopes - mean)
         square += 0.01 * (slopes * slopes - square)
