@@ -75,7 +75,7 @@ def _article(log: RunLog, summary: Summary, number: int, *, named: bool) -> str:
     prefix = f"run{number}"
     figures = drawings(log, summary, prefix=prefix)
     pieces = {name: _figure_section(drawing) for name, drawing in figures.items()}
-    gaps = tables.interruptions(summary)
+    gaps, deadlines = tables.interruptions(summary), tables.deadline_changes(summary)
     parts = [
         f'<article id="{prefix}">',
         f'<h2 class="run">{escape(log.name)}</h2>' if named else "",
@@ -83,6 +83,7 @@ def _article(log: RunLog, summary: Summary, number: int, *, named: bool) -> str:
         sections.key_figures(summary),
         pieces["timeline"],
         f"<h2>Interruptions</h2>{table(gaps)}" if gaps else "",
+        f"<h2>Changes of the deadline</h2>{table(deadlines)}" if deadlines else "",
         f"<h2>Outcomes</h2>{sections.account(summary)}{table(tables.outcomes(summary))}",
         f"<h2>Accuracy</h2>{table(tables.accuracy(summary))}",
         pieces["tradeoff"],

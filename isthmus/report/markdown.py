@@ -30,6 +30,7 @@ def _run(log: RunLog, summary: Summary, *, level: int, named: bool) -> list[str]
     sections: list[tuple[str, Table | None]] = [
         ("Key figures", _key_figures(summary)),
         ("Interruptions", tables.interruptions(summary)),
+        ("Changes of the deadline", tables.deadline_changes(summary)),
         ("Outcomes", tables.outcomes(summary)),
         ("Accuracy", tables.accuracy(summary)),
         ("Operating points used", tables.points(summary, log.widths)),

@@ -20,6 +20,20 @@ from isthmus.runtime.links import RateTrace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineChange:
+    """Frames captured from `at_s` on, seconds since the start of the run, have another deadline.
+
+    Attributes:
+        at_s: When.
+        before_s, deadline_s: The deadline until then, and from then on.
+    """
+
+    at_s: float
+    before_s: float
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunLog:
     """Everything a report knows of one run.
 
@@ -109,6 +123,18 @@ class RunLog:
         changes = sorted(self.deadlines, key=lambda event: event.at_s)
         at_s = [self.start_s, *(event.at_s for event in changes)]
         return np.array(at_s), np.array([self.run.deadline_s, *(event.deadline_s for event in changes)])
+
+    def deadline_changes(self) -> tuple[DeadlineChange, ...]:
+        """Return when the deadline became another one; setting it to what it is changes nothing."""
+        if self.run is None:
+            return ()
+        at_s, deadlines_s = self.deadline_steps()
+        steps = zip(at_s[1:], deadlines_s[:-1], deadlines_s[1:], strict=True)
+        return tuple(
+            DeadlineChange(at_s=float(at - self.start_s), before_s=float(before), deadline_s=float(after))
+            for at, before, after in steps
+            if before != after
+        )
 
     def deadline_at(self, captured_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the deadline of frames captured at these instants; the run must have its first event."""

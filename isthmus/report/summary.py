@@ -18,7 +18,7 @@ from isthmus.report.labels import count
 from isthmus.report.quantiles import Quantiles
 from isthmus.report.regret import Regret
 from isthmus.report.replay import replayed_regret
-from isthmus.report.runlog import RunLog
+from isthmus.report.runlog import DeadlineChange, RunLog
 from isthmus.report.statistics import Durations, Share, durations, share
 from isthmus.runtime.events import OUTCOMES
 
@@ -102,6 +102,7 @@ class Summary:
     Attributes:
         start_s: The run's zero on the monotonic axis: the run event, else the first capture.
         duration_s: From there to the end event, else to the last event.
+        deadline_s: At the start; `deadline_changes` says when it became another one.
         in_time: Share of captured frames answered before their deadline.
         latency: Capture to answer of every answered frame, late ones included.
         latency_by_outcome: The same by outcome.
@@ -119,6 +120,7 @@ class Summary:
     start_s: float
     duration_s: float
     deadline_s: float | None
+    deadline_changes: tuple[DeadlineChange, ...]
     accounting: Accounting
     accuracy: Accuracy
     in_time: Share | None
@@ -153,6 +155,7 @@ def summarise(log: RunLog) -> Summary:
         start_s=log.start_s,
         duration_s=log.duration_s,
         deadline_s=run.deadline_s if run else None,
+        deadline_changes=log.deadline_changes(),
         accounting=_account(log),
         accuracy=_accuracy(log),
         in_time=share(sum(counts[name] for name in ("remote", "exit", "local")), tally.frames),

@@ -105,6 +105,23 @@ def interruptions(summary: Summary) -> Table | None:
     )
 
 
+def deadline_changes(summary: Summary) -> Table | None:
+    """Return when the deadline was changed, the first times if there are many; None if it never was."""
+    changes = summary.deadline_changes
+    if not changes:
+        return None
+    left_out = len(changes) - len(changes[:_MOST_ROWS])
+    return of(
+        "Frames captured from then on had another deadline"
+        + (f"; {left_out} later changes are left out" if left_out else ""),
+        ["From (s)", "Deadline before", "Deadline"],
+        [
+            [f"{change.at_s:.1f}", format_duration(change.before_s), format_duration(change.deadline_s)]
+            for change in changes[:_MOST_ROWS]
+        ],
+    )
+
+
 def points(summary: Summary, widths: Sequence[float]) -> Table:
     """Return the operating points used, most used first."""
     total = max(summary.accounting.logged, 1)

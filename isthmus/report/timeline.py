@@ -100,7 +100,9 @@ def _line_swatches(log: RunLog, summary: Summary) -> list[Swatch]:
         lines.append(Swatch("hatch", "late", "no connection to the server"))
     if summary.deadline_s is not None:
         text = f"deadline, {format_duration(summary.deadline_s)}"
-        lines.append(Swatch("dash", "deadline", text + (" at first" if log.deadlines else "")))
+        lines.append(Swatch("dash", "deadline", text + (" at first" if summary.deadline_changes else "")))
+    if summary.deadline_changes:
+        lines.append(Swatch("dotted", "deadline", "the deadline was changed"))
     if not log.complete:
         lines.append(Swatch("line", "ink", "median latency"))
         lines.append(Swatch("block", "band", "to 90 % and, paler, to 99 %"))
@@ -113,6 +115,7 @@ def _paint(log: RunLog, summary: Summary, axis: TimeAxis, width_px: float) -> Ca
     power = summary.energy is not None and len(summary.energy.windows) > 1
     painted = canvas(width_px, (*heights, 70.0) if power else heights, left_px=78 if width_px < 500 else 96)
     _shade(painted, axis)
+    _mark_changes(painted, summary, axis)
     _paint_rate(painted, log, axis)
     names = ["none"] + [short_point(point, log.widths) for _, point in rows]
     name_panel(
@@ -148,6 +151,15 @@ def _shade(painted: Canvas, axis: TimeAxis) -> None:
                     left, right, facecolor="none", edgecolor=light("late"), hatch="////", linewidth=0,
                     alpha=0.45, zorder=0.3,
                 )  # fmt: skip
+
+
+def _mark_changes(painted: Canvas, summary: Summary, axis: TimeAxis) -> None:
+    """Draw every change of the deadline across all panels: what the policy chose changed with it."""
+    for change in summary.deadline_changes[:_MOST_SHADES]:
+        for panel in painted.panels:
+            panel.axvline(
+                change.at_s / axis.unit_s, color=light("deadline"), linestyle=":", linewidth=1.0, zorder=0.4
+            )
 
 
 def _paint_rate(painted: Canvas, log: RunLog, axis: TimeAxis) -> None:
@@ -261,6 +273,12 @@ def _alt(log: RunLog, summary: Summary) -> str:
     ]
     if len(summary.interruptions) > 5:
         parts.append(f"{len(summary.interruptions) - 5} more interruptions.")
+    parts += [
+        f"Deadline changed to {format_duration(change.deadline_s)} at {change.at_s:.1f} s."
+        for change in summary.deadline_changes[:5]
+    ]
+    if len(summary.deadline_changes) > 5:
+        parts.append(f"{len(summary.deadline_changes) - 5} more changes of the deadline.")
     used = [use for use in summary.points if use.point is not None]
     if used:
         most = used[0]

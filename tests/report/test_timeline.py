@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from isthmus.report import load, load_runs, summarise
+from isthmus.report import load, load_runs, summarise, tables
+from isthmus.report.html import render_page
+from isthmus.report.markdown import render_markdown
 from isthmus.report.svg import drawing_style
 from isthmus.report.timeline import _thinned, draw_timeline, time_axis
 from isthmus.runtime.events import DeadlineEvent, EventLog
@@ -62,8 +64,36 @@ def test_a_changed_deadline_is_a_step(synthetic_run, tmp_path):
     assert deadlines_s.tolist() == [0.09, 0.3]
     assert run.deadline_at(np.array([5009.9, 5010.1])).tolist() == [0.09, 0.3]
     assert at_s[1] == 5010.0
-    drawing, _ = painted(run)
-    assert "deadline, 90 ms at first" in [entry.text for entry in drawing.legend]
+    drawing, canvas = painted(run)
+    texts = [entry.text for entry in drawing.legend]
+    assert texts[texts.index("deadline, 90 ms at first") + 1] == "the deadline was changed"
+    assert "Deadline changed to 300 ms at 10.2 s." in drawing.alt
+    (change,) = summarise(run).deadline_changes
+    assert (change.at_s, change.before_s, change.deadline_s) == (pytest.approx(10.2), 0.09, 0.3)
+    # The line of the deadline steps, and the change stands in every panel.
+    step = next(p for p in canvas.panels[2].patches if p.get_linestyle() == (0, (5, 3)))
+    assert step.get_data().values.tolist() == [90.0, 300.0]
+    assert step.get_data().edges[1] == pytest.approx(10.2)
+    for panel in canvas.panels:
+        marks = [line.get_xdata()[0] for line in panel.lines if line.get_linestyle() == ":"]
+        assert marks == [pytest.approx(10.2)]
+    for render in (render_page, render_markdown):
+        assert "Changes of the deadline" in render([run], [summarise(run)])
+
+
+def test_a_deadline_set_to_what_it_was_is_no_change(synthetic_run, tmp_path):
+    file = tmp_path / "events.jsonl"
+    lines = (synthetic_run.folder / "events.jsonl").read_bytes()
+    log = EventLog(file)
+    log.write(DeadlineEvent(at_s=5010.0, deadline_s=0.09))
+    log.close()
+    file.write_bytes(lines + file.read_bytes())
+    (run,) = load_runs([file])
+    assert summarise(run).deadline_changes == ()
+    assert tables.deadline_changes(summarise(run)) is None
+    drawing, canvas = painted(run)
+    assert "the deadline was changed" not in [entry.text for entry in drawing.legend]
+    assert not [line for panel in canvas.panels for line in panel.lines if line.get_linestyle() == ":"]
 
 
 @pytest.mark.parametrize(("hours", "unit"), [(0.01, "seconds"), (0.5, "minutes"), (5, "hours")])
