@@ -102,7 +102,7 @@ class Uplink:
         self._denial = Denial()
 
     def send(self, frame: int) -> None:
-        """Send `frame` as soon as the connection takes it; `sink.message` is asked at that moment."""
+        """Send `frame` once the connection takes it, if it lasts; `sink.message` is asked at that moment."""
         self._queue.put_nowait(frame)
 
     def check(self, now_s: float) -> None:
@@ -163,6 +163,8 @@ class Uplink:
                 raise _LostError("the server is not ready")
             if server.single_calls:
                 capability = replace(capability, stream=False, lean=False)
+            # The sink sent on the connection before until it heard of its loss.
+            self._queue = asyncio.Queue()
             self._sink.on_connected(server.address, capability)
             self._crew = crew = Crew()
             self._server, self._busy_since_s = server, None
@@ -179,8 +181,6 @@ class Uplink:
                 self._crew = self._server = None
                 await crew.dismiss()
                 self._sent_s.clear()
-                while not self._queue.empty():
-                    self._queue.get_nowait()
         raise AssertionError("a broken connection has a reason")
 
     async def _is_ready(self, stub: InferenceStub) -> bool:

@@ -92,6 +92,31 @@ async def test_a_server_that_goes_and_comes_back_is_found_again(scripted_server,
     assert [request.id for request in again.requests] == ["1"]
 
 
+async def test_a_frame_that_is_sent_while_it_finds_out_why_the_connection_was_lost_goes_nowhere(
+    scripted_server, connect_uplink, eventually, monkeypatch
+):
+    why_refused = stream.why_refused
+
+    async def find_out(*arguments, **options):
+        uplink.send(99)
+        return await why_refused(*arguments, **options)
+
+    monkeypatch.setattr(stream, "why_refused", find_out)
+    server = await scripted_server()
+    uplink, sink, _ = connect_uplink(server.address)
+    await eventually(lambda: sink.capabilities)
+    uplink.send(0)
+    await eventually(lambda: sink.answers)
+    await server.stop()
+    await eventually(lambda: sink.downs)
+    again = await scripted_server(port=server.port)
+    await eventually(lambda: len(sink.capabilities) == 2)
+    uplink.send(1)
+    await eventually(lambda: len(sink.answers) == 2)
+    # The sink was told of the loss after it, so it has ended that frame: it must not be asked for it again.
+    assert [request.id for request in again.requests] == ["1"]
+
+
 async def test_an_unknown_model_ends_it_with_one_line(scripted_server, connect_uplink):
     server = await scripted_server()
     _, _, task = connect_uplink(server.address, model="other")
@@ -214,9 +239,10 @@ async def test_bytes_that_are_no_message_end_it_with_one_line(connect_uplink, ev
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     uplink, sink, task = connect_uplink(f"127.0.0.1:{port}")
-    uplink.send(0)
     try:
         if where == "answer":  # on the stream it may be another kind of stream; by itself it is nothing
+            await eventually(lambda: sink.capabilities)
+            uplink.send(0)
             await eventually(lambda: len(sink.capabilities) == 2)
             uplink.send(1)
         with pytest.raises(PeerError, match="no message"):
