@@ -11,7 +11,7 @@ from isthmus.device_agents.crew import Crew
 from isthmus.device_agents.guard import Guard, Standby
 from isthmus.runtime.session import Session
 
-DEADLINE_S = 0.06
+DEADLINE_S = 0.3
 
 
 class SlowDevice:
@@ -30,7 +30,7 @@ class SlowDevice:
 
 @pytest.fixture
 async def guarded():
-    session, crew, device, ended = Session(deadline_s=DEADLINE_S, give_up_s=0.1), Crew(), SlowDevice(), []
+    session, crew, device, ended = Session(deadline_s=DEADLINE_S, give_up_s=0.5), Crew(), SlowDevice(), []
     guard = Guard(
         session=session, device=device, crew=crew, on_end=lambda event, scores_c: ended.append(event)
     )
