@@ -1,0 +1,116 @@
+"""What a server refuses, and what cannot be an answer: the way to it ends with one line, or goes on."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from isthmus.runtime.errors import NetworkError, PeerError
+from isthmus.runtime.wire import EXTENSIONS, SERVICE_NAME, oip
+
+
+async def test_an_unknown_model_ends_it_with_one_line(scripted_server, connect_uplink):
+    server = await scripted_server()
+    _, _, task = connect_uplink(server.address, model="other")
+    with pytest.raises(NetworkError, match=r"has no model 'other' .*unknown model.*--model"):
+        await asyncio.wait_for(task, 5)
+
+
+async def test_a_server_of_another_kind_ends_it(connect_uplink):
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        _, _, task = connect_uplink(f"127.0.0.1:{port}")
+        with pytest.raises(NetworkError, match="does not speak the Open Inference Protocol"):
+            await asyncio.wait_for(task, 5)
+    finally:
+        await server.stop(None)
+
+
+async def test_another_bundle_under_the_same_name_ends_it(scripted_server, connect_uplink):
+    server = await scripted_server(models={"tiny": (-1, 8, 4, 4)})
+    _, _, task = connect_uplink(server.address)
+    with pytest.raises(PeerError, match=r"takes latents \(8, 4, 4\), bundle tiny gives \(4, 4, 4\)"):
+        await asyncio.wait_for(task, 5)
+
+
+@pytest.mark.parametrize("extensions", [("isthmus_payload", "model_stream_infer"), ("isthmus_payload",)])
+async def test_a_refusal_is_final_until_the_server_has_answered_once(
+    scripted_server, connect_uplink, eventually, extensions, replies
+):
+    refuse = (grpc.StatusCode.INVALID_ARGUMENT, "table id is unknown")
+    server = await scripted_server(extensions=extensions)
+    uplink, sink, task = connect_uplink(server.address)
+    await eventually(lambda: sink.capabilities)
+    uplink.send(0)
+    await eventually(lambda: sink.answers)
+    server.reply = lambda request: refuse
+    uplink.send(1)
+    await eventually(lambda: len(sink.capabilities) == 2)
+    assert "table id is unknown" in sink.downs[0]
+    assert not task.done()
+
+    fresh, fresh_sink, fresh_task = connect_uplink(server.address)
+    await eventually(lambda: fresh_sink.capabilities)
+    fresh.send(0)
+    with pytest.raises(PeerError, match="refuses model 'tiny': INVALID_ARGUMENT: table id is unknown"):
+        await asyncio.wait_for(fresh_task, 5)
+
+
+@pytest.mark.parametrize("extensions", [("isthmus_payload", "model_stream_infer"), ("isthmus_payload",)])
+async def test_a_malformed_answer_is_final_only_at_first(
+    scripted_server, connect_uplink, eventually, extensions, replies
+):
+    server = await scripted_server(extensions=extensions)
+    uplink, sink, task = connect_uplink(server.address)
+    await eventually(lambda: sink.capabilities)
+    uplink.send(0)
+    await eventually(lambda: sink.answers)
+    server.reply = replies["malformed"]
+    uplink.send(1)
+    await eventually(lambda: sink.downs)
+    assert "INT9" in sink.downs[0]
+    await eventually(lambda: len(sink.capabilities) == 2)
+    assert not task.done()
+
+
+@pytest.mark.parametrize("where", ["description", "answer"])
+async def test_bytes_that_are_no_message_end_it_with_one_line(connect_uplink, eventually, where):
+    garbage = b"\xff\xff\xff"
+    metadata = oip.ServerMetadataResponse(name="other", extensions=EXTENSIONS).SerializeToString()
+
+    async def describe_server(request, context):
+        return garbage if where == "description" else metadata
+
+    async def describe_model(request, context):
+        return oip.ModelMetadataResponse(name="tiny").SerializeToString()
+
+    async def answer(request, context):
+        return garbage
+
+    async def answers(requests, context):
+        async for _ in requests:
+            yield garbage
+
+    handlers = {
+        "ServerMetadata": grpc.unary_unary_rpc_method_handler(describe_server),
+        "ModelMetadata": grpc.unary_unary_rpc_method_handler(describe_model),
+        "ModelInfer": grpc.unary_unary_rpc_method_handler(answer),
+        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(answers),
+    }
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    uplink, sink, task = connect_uplink(f"127.0.0.1:{port}")
+    try:
+        if where == "answer":  # on the stream it may be another kind of stream; by itself it is nothing
+            await eventually(lambda: sink.capabilities)
+            uplink.send(0)
+            await eventually(lambda: len(sink.capabilities) == 2)
+            uplink.send(1)
+        with pytest.raises(PeerError, match="no message"):
+            await asyncio.wait_for(task, 5)
+    finally:
+        await server.stop(None)
