@@ -96,4 +96,5 @@ class _AgentFailedError(IsthmusError):
 
     def __init__(self, code: int) -> None:
         super().__init__(f"isthmus agent ended with exit code {code}; its messages are above")
-        self.exit_code = code  # type: ignore[misc]
+        # What a shell reports of a process that a signal ended.
+        self.exit_code = code if code >= 0 else 128 - code  # type: ignore[misc]

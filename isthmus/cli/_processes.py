@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -12,7 +13,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import IO, Any
 
 from isthmus.runtime.errors import NetworkError
@@ -34,10 +35,11 @@ class Children:
         self._logs: list[IO[bytes]] = []
         self._handles_signals = threading.current_thread() is threading.main_thread()
         self._before: Any = None
+        self._terminated = False
 
     def __enter__(self) -> Children:
         if self._handles_signals:
-            self._before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+            self._before = signal.signal(signal.SIGTERM, self._on_sigterm)
         return self
 
     def __exit__(
@@ -93,9 +95,17 @@ class Children:
         except KeyboardInterrupt:
             if not to_the_end:
                 raise
-            # The terminal's Ctrl-C has reached it too, any other signal has not: asked twice it only hurries.
-            process.terminate()
-            return process.wait(_STOP_TIMEOUT_S)
+            # The terminal's Ctrl-C has reached it too: a second request could meet it where it has just
+            # ended its work and handles signals no more.
+            if not self._terminated:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(_STOP_TIMEOUT_S)
+            stop(process)
+            return process.wait()
+
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        self._terminated = True
+        signal.default_int_handler(number, frame)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -137,7 +137,9 @@ class _Steps:
         from isthmus.cli import invoke
 
         self.show(arguments)
-        invoke(arguments)
+        # A training takes Ctrl-C for its own, keeps its state and says so: the demo ends with it.
+        if code := invoke(arguments):
+            raise typer.Exit(code)
 
     def show(self, arguments: Sequence[str]) -> None:
         console.print(f"\n$ isthmus {shlex.join(arguments)}", style="bold", markup=False, soft_wrap=True)
