@@ -29,6 +29,8 @@ _QUICK_EPOCHS = 4
 # The networks are so small that a second thread costs more than it brings, above all on a busy machine.
 _THREADS = 1
 _QUICK_RUN = "4s"
+# More than a frame of digits needs: at their fewest bytes no link of the demo would ever be too narrow.
+_TARGET_BYTES = 420
 # Says that a folder is a demo's own, so that the next demo may replace what is in it.
 _MARKER = ".isthmus-demo"
 
@@ -118,8 +120,8 @@ def _prepare(steps: _Steps, images: ImageSet, dataset: str, test_spec: str, *, q
         _remove(checkpoint)
         # An exit as good as what the server answers would leave a quick run nothing to send.
         epochs = ["--epochs", str(_QUICK_EPOCHS), "--exit-epochs", "1"] if quick else []
-        threads = ["--threads", str(_THREADS)]
-        steps.run("train", *model, "--plan", str(plan), *epochs, *threads, "--out", str(checkpoint))
+        how = ["--threads", str(_THREADS), "--target-bytes", str(_TARGET_BYTES)]
+        steps.run("train", *model, "--plan", str(plan), *epochs, *how, "--out", str(checkpoint))
     with steps.timed("export"):
         steps.run("export", str(checkpoint), "--dataset", dataset, "--test", test_spec, "--out", str(bundle))
     return bundle
