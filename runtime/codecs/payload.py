@@ -1,8 +1,7 @@
 """The payload: a latent's bytes with a few more that say how to read them.
 
 Decides the frame around a codec's body, and refuses every payload that it cannot verify before anything is
-allocated for it. A number is LEB128: seven bits a byte, low ones first, the high bit set on all but the last
-byte, in its shortest form, at most `MAX_NUMBER`.
+allocated for it. Numbers are as `leb128` says.
 
 ```
 bytes
@@ -39,13 +38,13 @@ from numpy.typing import NDArray
 
 from isthmus.runtime.codecs.bitshuffle_lz4 import BitshuffleLz4Codec
 from isthmus.runtime.codecs.codec import Codec
+from isthmus.runtime.codecs.leb128 import MAX_NUMBER, number, read_number
 from isthmus.runtime.codecs.rans import RansCodec
 from isthmus.runtime.codecs.raw import RawCodec
 from isthmus.runtime.codecs.tables import FrequencyTables
 from isthmus.runtime.errors import InputError, PayloadError
 
 VERSION: Final = 2
-MAX_NUMBER: Final = 0xFFFF
 
 _MAGIC: Final = 0xB0
 _OLD_MAGIC: Final = b"iS\x01"  # what version 1 started with
@@ -88,9 +87,9 @@ class Payload:
         kind = min(self.width_index, _LONG_WIDTH) << 4 | CODECS[self.codec].codec_id
         frame = bytearray((_MAGIC | VERSION, kind))
         if self.width_index >= _LONG_WIDTH:
-            frame += _number(self.width_index)
+            frame += number(self.width_index)
         for size in (self.channels, self.height, self.width):
-            frame += _number(size)
+            frame += number(size)
         frame += self.table_id[:1]
         frame += self.body
         frame += _CHECKSUM.pack(zlib.crc32(self.table_id, zlib.crc32(frame)))
@@ -259,43 +258,19 @@ def _open(data: bytes) -> tuple[Codec, int, tuple[int, int, int], int]:
         raise PayloadError(f"payload: codec id {data[1] & 0xF} is unknown; known are {', '.join(CODECS)}")
     width_index, at = data[1] >> 4, 2
     if width_index == _LONG_WIDTH:
-        width_index, at = _read_number(data, at)
+        width_index, at = read_number(data, at)
         if width_index < _LONG_WIDTH:
             raise PayloadError(f"payload: width index {width_index} is not in its shortest form")
     channels, height, width = data[at : at + 3]
     if (channels | height | width) < 0x80:  # a byte each, as for most latents
         at += 3
     else:
-        channels, at = _read_number(data, at)
-        height, at = _read_number(data, at)
-        width, at = _read_number(data, at)
+        channels, at = read_number(data, at)
+        height, at = read_number(data, at)
+        width, at = read_number(data, at)
     if len(data) - at < 1 + _CHECKSUM.size:
         raise PayloadError(f"payload: {len(data)} bytes, cut short before its body")
     return codec, width_index, (channels, height, width), at
-
-
-def _number(value: int) -> bytes:
-    groups = bytearray()
-    while value >= 0x80:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    groups.append(value)
-    return bytes(groups)
-
-
-def _read_number(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number, and where the next byte is."""
-    value = shift = 0
-    for group in data[at : at + 3]:
-        value |= (group & 0x7F) << shift
-        shift += 7
-        if group < 0x80:
-            if value > MAX_NUMBER or (group == 0 and shift > 7):
-                raise PayloadError(
-                    f"payload: the number {value} at byte {at} is too large or not in its shortest form"
-                )
-            return value, at + shift // 7
-    raise PayloadError(f"payload: the number at byte {at} is cut short or above {MAX_NUMBER}")
 
 
 def _show(shape: tuple[int, int, int]) -> str:

@@ -6,14 +6,14 @@ import shlex
 
 from isthmus.runtime.energy.commands import run_command
 from isthmus.runtime.energy.counting import Clock
-from isthmus.runtime.energy.external import ReadingSum
+from isthmus.runtime.energy.external import ExternalMeter, ReadingSum
 from isthmus.runtime.errors import InputError
 
 SOURCE = "command"
 _REMEDY = "try it in a shell: it is to print one number, as 3.42 W"
 
 
-class CommandMeter:
+class CommandMeter(ExternalMeter):
     """Runs a command that prints watts now (`3.42 W`) or joules counted so far (`812 J`, `0.52 kWh`).
 
     Args:
@@ -25,7 +25,6 @@ class CommandMeter:
     """
 
     source = SOURCE
-    measured = True
 
     def __init__(self, command: str, *, clock: Clock) -> None:
         try:
@@ -39,18 +38,13 @@ class CommandMeter:
         if self._sum.trouble is not None:
             raise InputError(self._sum.trouble)
 
-    @property
-    def trouble(self) -> str | None:
-        """See `EnergyMeter`."""
-        return self._sum.trouble
-
     def read_j(self) -> float | None:
         """See `EnergyMeter`."""
         try:
             self._sum.take(run_command(self._command, source=SOURCE, remedy=_REMEDY))
         except InputError as error:
             self._sum.fail(str(error))
-        return self._sum.energy_j()
+        return super().read_j()
 
     def close(self) -> None:
         """See `EnergyMeter`."""

@@ -84,6 +84,22 @@ class ReadingSum:
             self._lost = self._lost or self._integral.lost
 
 
+class ExternalMeter:
+    """What the meters in the supply have in common: joules and trouble are those of the sum they fill."""
+
+    measured = True
+    _sum: ReadingSum
+
+    @property
+    def trouble(self) -> str | None:
+        """See `EnergyMeter`."""
+        return self._sum.trouble
+
+    def read_j(self) -> float | None:
+        """See `EnergyMeter`."""
+        return self._sum.energy_j()
+
+
 def _options(source: str, query: str) -> dict[str, str]:
     try:
         given = parse_qs(query, keep_blank_values=True, strict_parsing=True) if query else {}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from isthmus.runtime.energy.counting import Clock
-from isthmus.runtime.energy.external import ReadingSum
+from isthmus.runtime.energy.external import ExternalMeter, ReadingSum
 from isthmus.runtime.mqtt import make_client, parse_topic
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
 
 
-class MqttMeter:
+class MqttMeter(ExternalMeter):
     """Subscribes to one topic; the library's own thread brings its messages.
 
     A broker that is not there yet is found later; until the first message the joules are unknown.
@@ -27,7 +27,6 @@ class MqttMeter:
     """
 
     source = "mqtt"
-    measured = True
 
     def __init__(self, address: str, *, clock: Clock) -> None:
         place, _, query = address.partition("?")
@@ -41,15 +40,6 @@ class MqttMeter:
         self._client.on_message = self._on_message
         self._client.connect_async(at.host, at.port)
         self._client.loop_start()
-
-    @property
-    def trouble(self) -> str | None:
-        """See `EnergyMeter`."""
-        return self._sum.trouble
-
-    def read_j(self) -> float | None:
-        """See `EnergyMeter`."""
-        return self._sum.energy_j()
 
     def close(self) -> None:
         """See `EnergyMeter`."""

@@ -6,7 +6,7 @@ import threading
 from urllib.parse import parse_qsl, urlencode
 
 from isthmus.runtime.energy.counting import Clock
-from isthmus.runtime.energy.external import ReadingSum
+from isthmus.runtime.energy.external import ExternalMeter, ReadingSum
 from isthmus.runtime.errors import InputError, MissingExtraError
 
 _BAUD = 115_200
@@ -16,7 +16,7 @@ _PATIENCE_S = 0.5
 _LONGEST_LINE = 4096
 
 
-class SerialMeter:
+class SerialMeter(ExternalMeter):
     """Reads lines from a serial device on a thread of its own.
 
     Args:
@@ -29,7 +29,6 @@ class SerialMeter:
     """
 
     source = "serial"
-    measured = True
 
     def __init__(self, address: str, *, clock: Clock) -> None:
         device, _, query = address.partition("?")
@@ -50,15 +49,6 @@ class SerialMeter:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="isthmus-energy-serial", daemon=True)
         self._thread.start()
-
-    @property
-    def trouble(self) -> str | None:
-        """See `EnergyMeter`."""
-        return self._sum.trouble
-
-    def read_j(self) -> float | None:
-        """See `EnergyMeter`."""
-        return self._sum.energy_j()
 
     def close(self) -> None:
         """See `EnergyMeter`."""
