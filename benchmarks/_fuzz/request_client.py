@@ -51,6 +51,8 @@ class RequestVerdicts:
         messages: How many messages they had; a stream has several.
         statuses: How many calls, by method and status.
         outcomes: How many answers, by outcome.
+        cut_off: Messages without an answer of streams that gRPC ended in the server's stead, for one was too
+            long: what was accepted before it may have been answered into the void.
         asked: How often the server was asked after, and answered as it should.
         slowest_s: Longest time of one call.
         violations: Calls that broke a rule, with the rule; the first ones.
@@ -60,6 +62,7 @@ class RequestVerdicts:
     messages: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    cut_off: int = 0
     asked: int = 0
     slowest_s: float = 0.0
     violations: list[str] = field(default_factory=list)
@@ -71,6 +74,7 @@ class RequestVerdicts:
             "messages": self.messages,
             "statuses": dict(sorted(self.statuses.items())),
             "outcomes": dict(sorted(self.outcomes.items())),
+            "cut_off": self.cut_off,
             "asked_after": self.asked,
             "slowest_call_s": round(self.slowest_s, 3),
             "violations": self.violations,
@@ -156,6 +160,8 @@ class RequestClient:
             pass  # its status is asked for below
         status = call.code()
         self.verdicts.outcomes.update(outcomes)
+        if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            self.verdicts.cut_off += len(one.messages) - len(outcomes)
         if len(outcomes) > len(one.messages) or (
             status is grpc.StatusCode.OK and len(outcomes) != len(one.messages)
         ):
