@@ -5,8 +5,7 @@ never by guess), when a connection is lost and which errors are worth another at
 or policy: it asks its sink for each message at the last moment, so that a frame whose time has passed is
 never sent.
 
-Our own server and Triton are spoken to over one bidirectional stream. A server without that extension, or one
-whose stream turns out to be of another kind, gets one call per frame.
+Frames and answers go by `exchange` while a connection lasts.
 """
 
 from __future__ import annotations
@@ -14,18 +13,17 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import grpc
 import grpc.aio
-import numpy as np
 
 from isthmus.device_agents.crew import Crew
+from isthmus.device_agents.uplink.exchange import Exchange, LostError
 from isthmus.device_agents.uplink.lookout import overtaken, ready_again
 from isthmus.device_agents.uplink.peer import (
     ask_capability,
     error_text,
-    is_busy,
     is_ready,
 )
 from isthmus.device_agents.uplink.roster import Roster, Server
@@ -36,15 +34,9 @@ from isthmus.runtime.wire import (
     Answer,
     InferenceStub,
     channel_options,
-    is_other_form,
-    parse_answer,
-    parse_stream_answer,
 )
-from isthmus.runtime.wire import oip_pb2 as oip
 from isthmus.runtime.wire.tls import DEFAULT_SECURITY, ClientSecurity
 
-# Far more frames than a run can have.
-_MOST_DIGITS = 20
 # A server that says "busy" to every frame for so long is left for another, if there is one.
 _BUSY_LONG_S = 2.0
 # A short attempt finds a link soon after its return: what got lost is sent again only after seconds. A link
@@ -52,10 +44,6 @@ _BUSY_LONG_S = 2.0
 _LONG_ATTEMPT_EVERY = 4
 _LONG_FACTOR = 2.5
 _HANDSHAKE_S = 2.0
-
-
-class _LostError(Exception):
-    """A connection ended in a way that another attempt may cure."""
 
 
 class Uplink:
@@ -93,8 +81,7 @@ class Uplink:
         self._answer_timeout_s = answer_timeout_s
         self._failback_s = failback_s
         self._stuck_s = stuck_s
-        self._queue: asyncio.Queue[int] = asyncio.Queue()
-        self._sent_s: dict[int, float] = {}
+        self._exchange: Exchange | None = None
         self._crew: Crew | None = None
         self._server: Server | None = None
         self._busy_since_s: float | None = None
@@ -103,13 +90,14 @@ class Uplink:
 
     def send(self, frame: int) -> None:
         """Send `frame` once the connection takes it, if it lasts; `sink.message` is asked at that moment."""
-        self._queue.put_nowait(frame)
+        if self._exchange is not None:
+            self._exchange.send(frame)
 
     def check(self, now_s: float) -> None:
         """Give the connection up if a frame has waited too long for its answer."""
-        oldest_s = min(self._sent_s.values(), default=now_s)
-        if self._crew is not None and now_s - oldest_s > self._answer_timeout_s:
-            self._crew.fail(_LostError(f"a frame had no answer for {self._answer_timeout_s:g} s"))
+        oldest = None if self._exchange is None else self._exchange.oldest()
+        if self._crew is not None and oldest is not None and now_s - oldest[1] > self._answer_timeout_s:
+            self._crew.fail(LostError(f"a frame had no answer for {self._answer_timeout_s:g} s"))
 
     async def run(self) -> NoReturn:
         """Stay connected until cancelled.
@@ -129,7 +117,7 @@ class Uplink:
             self._through, began_s = False, time.monotonic()
             try:
                 await self._attempt(server)
-            except _LostError as error:
+            except LostError as error:
                 reason = str(error)
             except (IsthmusError, grpc.aio.AioRpcError) as error:
                 refused = await why_refused(
@@ -160,27 +148,30 @@ class Uplink:
             server.gentle = not capability.payload  # from the next connection on
             # A server that is starting or draining may describe itself all the same.
             if len(self._roster) > 1 and not await self._is_ready(stub):
-                raise _LostError("the server is not ready")
+                raise LostError("the server is not ready")
             if server.single_calls:
                 capability = replace(capability, stream=False, lean=False)
             # The sink sent on the connection before until it heard of its loss.
-            self._queue = asyncio.Queue()
+            self._exchange = exchange = Exchange(
+                channel,
+                stub,
+                server=server,
+                sink=self._sink,
+                on_answer=self._on_answer,
+                answer_timeout_s=self._answer_timeout_s,
+            )
             self._sink.on_connected(server.address, capability)
             self._crew = crew = Crew()
             self._server, self._busy_since_s = server, None
             try:
-                if capability.stream:
-                    crew.start(self._serve_stream(crew, stub, server))
-                else:
-                    crew.start(self._serve_calls(crew, stub, channel))
-                crew.start(self._leave_stuck(crew, server))
+                crew.start(exchange.by_stream(crew) if capability.stream else exchange.by_calls(crew))
+                crew.start(self._leave_stuck(crew, server, exchange))
                 for preferred in self._roster.preferred_to(server):
                     crew.start(self._leave_for(crew, preferred))
                 await crew.failure
             finally:
                 self._crew = self._server = None
                 await crew.dismiss()
-                self._sent_s.clear()
         raise AssertionError("a broken connection has a reason")
 
     async def _is_ready(self, stub: InferenceStub) -> bool:
@@ -196,96 +187,31 @@ class Uplink:
             timeout_s=self._connect_timeout_s,
             lasting_s=self._failback_s,
         )
-        crew.fail(_LostError(f"{preferred.address}, which is preferred, is ready again"))
+        crew.fail(LostError(f"{preferred.address}, which is preferred, is ready again"))
 
-    async def _leave_stuck(self, crew: Crew, server: Server) -> None:
+    async def _leave_stuck(self, crew: Crew, server: Server, exchange: Exchange) -> None:
         """End the connection when answers do not come on it while a new one gets through."""
-        await overtaken(server.address, self._security, self._oldest, stuck_s=self._stuck_s)
-        crew.fail(_LostError(f"no answer for {self._stuck_s:g} s, while a new connection gets through"))
+        await overtaken(server.address, self._security, exchange.oldest, stuck_s=self._stuck_s)
+        crew.fail(LostError(f"no answer for {self._stuck_s:g} s, while a new connection gets through"))
 
-    def _oldest(self) -> tuple[int, float] | None:
-        return next(iter(self._sent_s.items()), None)
-
-    def _on_busy(self, stub: InferenceStub, now_s: float) -> None:
+    def _on_busy(self, now_s: float) -> None:
         """Leave a server that is busy for long, or that drains, if there is another."""
-        crew = self._crew
-        if crew is None or len(self._roster) == 1:
+        crew, exchange = self._crew, self._exchange
+        if crew is None or exchange is None or len(self._roster) == 1:
             return
         if self._busy_since_s is None:
             self._busy_since_s = now_s
-            crew.start(self._check_ready(crew, stub))
+            crew.start(self._check_ready(crew, exchange.stub))
         elif now_s - self._busy_since_s >= _BUSY_LONG_S:
-            crew.fail(_LostError(f"busy for {now_s - self._busy_since_s:.1f} s"))
+            crew.fail(LostError(f"busy for {now_s - self._busy_since_s:.1f} s"))
 
     async def _check_ready(self, crew: Crew, stub: InferenceStub) -> None:
         if not await self._is_ready(stub):
-            crew.fail(_LostError("the server is draining"))
+            crew.fail(LostError("the server is draining"))
 
-    async def _serve_stream(self, crew: Crew, stub: InferenceStub, server: Server) -> None:
-        call = stub.ModelStreamInfer()
-        crew.start(self._write(call))
-        answered = False
-        while True:
-            try:
-                message = await call.read()
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNIMPLEMENTED or answered:
-                    raise
-                server.single_calls = True
-                raise _LostError(f"it has no stream ({error.details()}): one call a frame") from None
-            if message is grpc.aio.EOF:
-                raise _LostError("the server ended the stream")
-            if not answered and is_other_form(message):
-                server.single_calls = True
-                raise _LostError("its stream is of another kind than Triton's: one call a frame")
-            answered = True
-            answer = parse_stream_answer(message)
-            self._deliver(stub, _frame_of(answer.frame_id), answer)
-
-    async def _write(self, call: Any) -> None:
-        while True:
-            _, message = await self._next()
-            try:
-                # Returns once the transport has taken the message: on a link that stands still, frames wait
-                # in our own queue, where they can still be recalled.
-                await call.write(message)
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                return  # the stream has ended; reading it tells why
-
-    async def _serve_calls(self, crew: Crew, stub: InferenceStub, channel: grpc.aio.Channel) -> None:
-        while True:
-            frame, message = await self._next()
-            crew.start(self._call(stub, channel, frame, message))
-
-    async def _call(
-        self, stub: InferenceStub, channel: grpc.aio.Channel, frame: int, message: oip.ModelInferRequest
-    ) -> None:
-        try:
-            response = await stub.ModelInfer(message, timeout=self._answer_timeout_s)
-        except grpc.aio.AioRpcError as error:
-            if not is_busy(error, channel):
-                raise
-            nothing, wait_s = np.empty((0, 0), np.float32), pushback_s(error)
-            busy = Answer(frame_id=message.id, outcome="busy", outputs_nc=nothing, retry_after_s=wait_s)
-            self._deliver(stub, frame, busy)
-        else:
-            self._deliver(stub, frame, parse_answer(response))
-
-    async def _next(self) -> tuple[int, oip.ModelInferRequest]:
-        while True:
-            frame = await self._queue.get()
-            message = self._sink.message(frame, str(frame))
-            if message is not None:
-                self._sent_s[frame] = time.monotonic()
-                return frame, message
-
-    def _deliver(self, stub: InferenceStub, frame: int | None, answer: Answer) -> None:
-        if frame is None:
-            return
-        now_s = time.monotonic()
-        self._sent_s.pop(frame, None)
+    def _on_answer(self, frame: int, answer: Answer, now_s: float) -> None:
         if answer.outcome == "busy":
-            self._on_busy(stub, now_s)
+            self._on_busy(now_s)
         else:
             self._busy_since_s = None
         if answer.outcome == "ok":
@@ -293,8 +219,3 @@ class Uplink:
             if self._server is not None:
                 self._roster.answered(self._server)
         self._sink.on_answer(frame, answer, now_s)
-
-
-def _frame_of(frame_id: str) -> int | None:
-    # An endless number would be an error of `int`, and no number that long is a frame of ours.
-    return int(frame_id) if frame_id.isdecimal() and len(frame_id) < _MOST_DIGITS else None

@@ -167,7 +167,7 @@ async def test_an_attempt_that_took_long_needs_no_pause_on_top_unless_others_wai
         await asyncio.sleep(0.02)
         self._through = through
         ended.append(time.monotonic())
-        raise stream._LostError("as told")
+        raise stream.LostError("as told")
 
     monkeypatch.setattr(stream.Uplink, "_attempt", attempt)
     monkeypatch.setattr(
