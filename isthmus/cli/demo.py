@@ -7,6 +7,7 @@ link is emulated: `isthmus link` stands between agent and server and replays a t
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -66,6 +67,7 @@ def command(
     as_json: JsonFlag = False,
 ) -> None:
     """Train, partition, export, serve and run over a varying link on this machine; write a report."""
+    _compute_by_one_thread()
     from isthmus.cli._demo_run import Run, run_agent
     from isthmus.device_agents.config import read_config
     from isthmus.runtime.datasets import load_dataset, save_npz
@@ -125,6 +127,12 @@ def _prepare(steps: _Steps, images: ImageSet, dataset: str, test_spec: str, *, q
     with steps.timed("export"):
         steps.run("export", str(checkpoint), "--dataset", dataset, "--test", test_spec, "--out", str(bundle))
     return bundle
+
+
+def _compute_by_one_thread() -> None:
+    """Keep numpy's and torch's own threads from spinning for each other; before either is imported."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, str(_THREADS))
 
 
 class _Steps:
