@@ -64,6 +64,12 @@ def synthetic_run(write_synthetic_run: Callable[..., Any], tmp_path_factory: pyt
 
 
 @pytest.fixture(scope="session")
+def scripted_server_module() -> ModuleType:
+    """Return the module `tests/scripted_server.py`: a server that answers as it is told."""
+    return _sibling("scripted_server")
+
+
+@pytest.fixture(scope="session")
 def pki_module() -> ModuleType:
     """Return the module `tests/pki.py`; skips where the extra `certs` is not installed."""
     pytest.importorskip("cryptography", reason="needs the extra 'certs'")
