@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
+
+# How long a property takes says nothing where the processor is shared; a test that hangs has its time limit.
+settings.register_profile("isthmus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("isthmus")
 
 
 def _sibling(name: str) -> ModuleType:

@@ -56,7 +56,7 @@ def test_only_the_shared_stretch_is_compared(curves):
 
 
 @given(st.integers(0, 10_000), st.floats(0.05, 20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_difference_is_antisymmetric_and_scales(curves, seed, factor):
     random = np.random.default_rng(seed)
     curve = [(np.sort(random.uniform(10, 1000, 6)), np.sort(random.uniform(0.5, 0.95, 6))) for _ in range(2)]

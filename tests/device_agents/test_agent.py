@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import statistics
 import time
 
 import numpy as np
@@ -204,7 +205,7 @@ async def test_a_sure_exit_answers_at_once_and_the_link_stays_known(
     at_once = [event for event in frames if "exit is" in event.reason]
     assert len(at_once) > 60
     assert {(event.outcome, event.payload_bytes) for event in at_once} == {("exit", 0)}
-    assert max(event.latency_s for event in at_once[5:]) < 0.1
+    assert statistics.median(event.latency_s for event in at_once) < 0.05
     # About one frame a second goes out all the same, and its answer counts.
     sent = [event for event in frames if event.payload_bytes]
     assert 2 <= len(sent) <= 5

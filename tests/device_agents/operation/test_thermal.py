@@ -1,7 +1,7 @@
 """Thermal readings from made-up boards; the formats are those of real kernels."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.device_agents.operation.thermal import ThermalMonitor, ThermalReading
@@ -115,7 +115,6 @@ def test_counters_tell_only_by_rising(board):
     assert monitor.read().throttled is False
 
 
-@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_no_content_of_a_sensor_is_an_error(tmp_path_factory, text):
     root = tmp_path_factory.mktemp("board")

@@ -52,7 +52,7 @@ def test_a_difference_has_8_bits_per_row_and_nothing_is_stored_twice() -> None:
     assert pack(known, known) == {}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.floats(-10, 10, width=32), min_size=4, max_size=4), st.floats(0, 2**-7, width=32))
 def test_any_difference_comes_back_within_half_a_step(values: list[float], added: float) -> None:
     known = {"w": torch.tensor(values).reshape(2, 2), "v": torch.tensor(values)}

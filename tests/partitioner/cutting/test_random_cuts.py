@@ -166,7 +166,7 @@ def varies(reference: Reference, output: str) -> bool:
     return float(np.abs(first - second).max()) > 1e-4 * float(np.abs(first).max())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32 - 1))
 def test_every_legal_cut_is_the_whole_again(tmp_path: Path, seed: int) -> None:
     check_cuts(seed, tmp_path / "m.onnx", Seen())

@@ -36,7 +36,7 @@ def closed_sets(graph: SearchGraph) -> set[int]:
 
 
 @given(st.integers(0, 2**40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_closed_set_once(random_problem, seed: int) -> None:
     graph = random_problem(seed).graph
     growth = Growth(graph)
@@ -133,7 +133,7 @@ def test_cuts_equal_enumeration_on_larger_graphs() -> None:
 
 
 @given(st.integers(0, 2**40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_cut_is_least(seed: int) -> None:
     r = random.Random(seed)
     count = r.randint(1, 7)

@@ -145,7 +145,7 @@ def test_cuts_equal_brute_force(random_problem, brute_force) -> None:
 
 
 @given(st.integers(0, 2**40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_problem(random_problem, brute_force, seed: int) -> None:
     problem = random_problem(seed, most_nodes=6)
     ways = brute_force(problem)

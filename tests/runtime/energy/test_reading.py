@@ -1,7 +1,7 @@
 """What external meters say."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.runtime.energy.reading import UNITS, Reading, parse_reading
@@ -50,7 +50,6 @@ def test_what_is_no_reading(text, options, message):
         parse_reading(text, **options)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60), st.sampled_from(["", "a", "a.b"]))
 def test_whatever_a_meter_says_is_a_reading_or_one_line(text, key):
     try:
@@ -60,7 +59,6 @@ def test_whatever_a_meter_says_is_a_reading_or_one_line(text, key):
     assert "\n" not in said if isinstance(said, str) else said >= 0
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1e6), st.sampled_from(UNITS))
 def test_a_printed_number_comes_back(value, unit):
     reading = parse_reading(f"{value:.6f} {unit}")

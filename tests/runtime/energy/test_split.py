@@ -1,7 +1,7 @@
 """Joules per frame over windows, and where they went; by hand, then for any run."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.runtime.energy import RadioModel, is_modelled, split_energy, windows
@@ -57,7 +57,6 @@ def test_modelled_joules_are_known_by_their_source_alone(source, modelled):
     assert split_energy(1.0, source=source, elapsed_s=1.0).modelled == modelled
 
 
-@settings(deadline=None)
 @given(
     total_j=st.floats(0, 1e6),
     elapsed_s=st.floats(0, 1e5),
@@ -105,7 +104,6 @@ def test_windows_too_short_are_refused():
         windows([], [], width_s=0.1)
 
 
-@settings(deadline=None)
 @given(
     gaps=st.lists(st.tuples(st.floats(0.5, 3.0), st.floats(0, 50), st.booleans()), max_size=60),
     frames=st.lists(st.floats(0, 100), max_size=40),

@@ -1,7 +1,7 @@
 from importlib import resources
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.runtime.errors import InputError
@@ -57,7 +57,6 @@ def test_a_markov_link_holds_its_states_for_their_means():
     assert len(trace.segments()) == pytest.approx(2 * 10_000 / 2.5, rel=0.05)
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=10**9))
 def test_a_seed_is_a_trace(seed):
     spec = f"markov:10kB@2s,1kB@1s,seed={seed},for=20s"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.runtime.links import RateTrace, binned_rates, describe_trace, load_trace
@@ -30,7 +30,6 @@ def test_a_trace_shorter_than_a_bin_is_one_bin():
     np.testing.assert_allclose(binned_rates(RateTrace([(0.03, 70.0)]), 0.1), [70.0])
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.01, 2.0), st.sampled_from([0.0, 1e3, 7e6])), min_size=1, max_size=20),
     st.sampled_from([0.02, 0.1, 1.0]),

@@ -1,7 +1,7 @@
 """What is written reads back as the same trace."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.runtime.errors import InputError
@@ -25,14 +25,12 @@ def _assert_equal(read, written):
         assert rate == pytest.approx(expected, rel=1e-9)
 
 
-@settings(deadline=None)
 @given(traces)
 @pytest.mark.parametrize("form", ["columns", "json"])
 def test_columns_and_json_keep_every_segment(form, trace):
     _assert_equal(parse_trace(WRITERS[form](trace), name="t"), trace)
 
 
-@settings(deadline=None)
 @given(traces)
 def test_a_table_keeps_every_segment(tmp_path_factory, trace):
     file = tmp_path_factory.mktemp("trace") / "t.csv"
@@ -49,7 +47,6 @@ def test_mahimahi_keeps_packets_and_duration():
     assert WRITERS["mahimahi"](RateTrace([(0.0301, 100_000.0)])) == "15\n31\n"
 
 
-@settings(deadline=None)
 @given(st.floats(min_value=0.05, max_value=3.0), st.floats(min_value=60_000, max_value=3e6))
 def test_mahimahi_carries_the_same_within_a_packet(seconds, rate):
     trace = RateTrace([(seconds, rate), (seconds, 0.0), (seconds, rate / 2)])

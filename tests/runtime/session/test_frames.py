@@ -238,7 +238,7 @@ class _AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = _AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 class _AnyOrderInAQueue(_AnyOrder):
@@ -246,4 +246,4 @@ class _AnyOrderInAQueue(_AnyOrder):
 
 
 TestAnyOrderInAQueue = _AnyOrderInAQueue.TestCase
-TestAnyOrderInAQueue.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestAnyOrderInAQueue.settings = settings(max_examples=30, stateful_step_count=30)

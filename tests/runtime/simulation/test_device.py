@@ -169,7 +169,7 @@ SECONDS = st.floats(0.0, 0.4)
 INTERVALS = st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(0.05, 3.0)), max_size=2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rates=st.lists(st.tuples(st.floats(0.1, 3.0), st.sampled_from([0.0, 800.0, 20_000.0, 1e6])), min_size=1),
     head_s=SECONDS,

@@ -237,7 +237,7 @@ def test_parts_add_up_and_none_is_without_devices():
             assert sum(piece.servers for piece in pieces) == servers
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     devices=st.integers(1, 60),
     servers=st.integers(1, 12),
