@@ -84,7 +84,8 @@ def _difference(name: str, value: Tensor, known: Tensor) -> dict[str, NDArray[An
     if value.dim() < 2:
         return {name + _ADDED: added.astype(np.float32)}
     scale = np.abs(added.reshape(len(added), -1)).max(axis=1) / _LEVELS
-    scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
+    # A step that 32 bits hold only roughly, or not at all, is of a difference that they do not hold either.
+    scale = np.where(scale >= np.finfo(np.float32).tiny, scale, 1.0).astype(np.float32)
     levels = np.rint(added / _per_first(scale, added.ndim))
     return {name + _ADDED_INT8: levels.astype(np.int8), name + _SCALE: scale}
 

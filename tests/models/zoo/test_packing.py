@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -54,6 +54,8 @@ def test_a_difference_has_8_bits_per_row_and_nothing_is_stored_twice() -> None:
 
 @settings(max_examples=40)
 @given(st.lists(st.floats(-10, 10, width=32), min_size=4, max_size=4), st.floats(0, 2**-7, width=32))
+@example(values=[0.0] * 4, added=1.401298464324817e-45)
+@example(values=[0.0] * 4, added=2.1e-43)
 def test_any_difference_comes_back_within_half_a_step(values: list[float], added: float) -> None:
     known = {"w": torch.tensor(values).reshape(2, 2), "v": torch.tensor(values)}
     tuned = {name: tensor + added for name, tensor in known.items()}
