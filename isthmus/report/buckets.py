@@ -60,7 +60,8 @@ class TimeBuckets:
         if not len(other._counts):
             return
         edges_s = other.edges_s()
-        self._hold(float(edges_s[0]), float(np.nextafter(edges_s[-1], -np.inf)), other._counts.shape[1])
+        # The middle of its last bucket: the bound itself belongs to the next.
+        self._hold(float(edges_s[0]), float(edges_s[-1]) - other.width_s / 2, other._counts.shape[1])
         while other.width_s < self.width_s:
             other._double()
         while self.width_s < other.width_s:

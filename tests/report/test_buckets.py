@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from isthmus.report.buckets import TimeBuckets
@@ -48,6 +48,7 @@ def test_every_event_lies_in_the_bucket_of_its_instant(events, parts):
 
 @settings(max_examples=80)
 @given(EVENTS, EVENTS)
+@example(one=[(-17.0, 0)], other=[(-0.0078125, 0)])
 def test_two_counts_add_up_to_that_of_both(one, other):
     merged, whole = count(one), count(one + other)
     merged.merge(count(other))
