@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 # How long a property takes says nothing where the processor is shared; a test that hangs has its time limit.
 settings.register_profile("isthmus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# What scripts/test judges a change by: the same examples every time. Otherwise they are drawn anew.
+settings.register_profile("repeatable", settings.get_profile("isthmus"), derandomize=True, database=None)
 settings.load_profile("isthmus")
 
 
