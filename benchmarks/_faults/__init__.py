@@ -7,6 +7,6 @@ one and returns its `Verdict`.
 from _faults.company import Company
 from _faults.scenario import Played, Scenario, play
 from _faults.table import SCENARIOS
-from _faults.verdict import TARGET, Verdict, judge
+from _faults.verdict import LEAST_BEFORE, TARGET, Verdict, judge
 
-__all__ = ["SCENARIOS", "TARGET", "Company", "Played", "Scenario", "Verdict", "judge", "play"]
+__all__ = ["LEAST_BEFORE", "SCENARIOS", "TARGET", "Company", "Played", "Scenario", "Verdict", "judge", "play"]

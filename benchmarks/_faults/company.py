@@ -11,7 +11,7 @@ from types import TracebackType
 
 from _faults.bundles import make_properties
 from _faults.scenario import Scenario, play
-from _faults.verdict import TARGET, Verdict
+from _faults.verdict import LEAST_BEFORE, TARGET, Verdict
 
 
 class Company:
@@ -20,8 +20,9 @@ class Company:
     Args:
         scenarios: What is played; begins when the context is entered.
         jobs: How many at a time. Those that take the whole machine are played when all others are over.
-        encores: How often one that missed its target is played again, alone: on a busy machine a frame may be
-            late for want of a processor. One whose account of frames is broken is not.
+        encores: How often one that missed its target, or had little to lose, is played again, alone: on a
+            busy machine a frame may be late for want of a processor. One whose account of frames is broken is
+            not.
         play: Plays one; a test gives its own.
     """
 
@@ -70,7 +71,7 @@ class Company:
             return self._alone(scenario)
         verdict = self._futures[scenario.title].result()
         for _ in range(self._encores):
-            if not verdict.conserved or verdict.ratio is None or verdict.ratio >= TARGET:
+            if not verdict.conserved or not scenario.returns or _has_its_utility_back(verdict):
                 break
             verdict = self._alone(scenario)
         return verdict
@@ -78,3 +79,7 @@ class Company:
     def _alone(self, scenario: Scenario) -> Verdict:
         wait(self._futures.values())
         return self._play(scenario, self._properties)
+
+
+def _has_its_utility_back(verdict: Verdict) -> bool:
+    return (verdict.before or 0.0) > LEAST_BEFORE and (verdict.ratio or 0.0) >= TARGET

@@ -71,7 +71,7 @@ def test_every_frame_ends_once_and_what_comes_back_is_used(company, scenario):
     assert verdict.captured == sum(verdict.outcomes.values()) > 0
     if scenario.returns:
         # Without the link's part there would be nothing to lose.
-        assert verdict.before > 0.9
+        assert verdict.before > faults.LEAST_BEFORE
         assert verdict.ratio >= faults.TARGET, verdict
     else:
         assert verdict.ratio is None
@@ -180,18 +180,19 @@ def test_a_miss_is_played_again_alone_and_a_broken_account_is_not():
 
     def play(scenario, properties):
         played.append(scenario.name)
-        ratio = 1.0 if played.count("misses once") > 1 else 0.5
+        again = played.count(scenario.name) > 1
         return verdicts.Verdict(
             captured=1,
             outcomes={"remote": 1},
             violations=("broken",) if scenario.name == "broken" else (),
-            before=1.0,
-            after=ratio,
+            before=0.5 if scenario.name == "had little" and not again else 1.0,
+            after=1.0 if again or scenario.name == "had little" else 0.5,
         )
 
     scenarios = [
-        faults.Scenario(name=name, backend="process", play=play) for name in ("misses once", "broken")
+        faults.Scenario(name=name, backend="process", play=play, returns=True)
+        for name in ("misses once", "had little", "broken")
     ]
     with faults.Company(scenarios, jobs=1, encores=2, play=play) as company:
-        assert [company.verdict(scenario).ratio for scenario in scenarios] == [1.0, 0.5]
-    assert sorted(played) == ["broken", "misses once", "misses once"]
+        assert [company.verdict(scenario).ratio for scenario in scenarios] == [1.0, 1.0, 0.5]
+    assert sorted(played) == ["broken", "had little", "had little", "misses once", "misses once"]
