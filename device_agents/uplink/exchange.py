@@ -114,6 +114,9 @@ class Exchange:
         try:
             response = await self.stub.ModelInfer(message, timeout=self._answer_timeout_s)
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                # Its stream was of no other kind, then, but answered nonsense: back to a stream.
+                self._server.single_calls = False
             if not is_busy(error, self._channel):
                 raise
             nothing, wait_s = np.empty((0, 0), np.float32), pushback_s(error)

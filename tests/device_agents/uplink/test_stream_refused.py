@@ -3,10 +3,11 @@
 import asyncio
 
 import grpc
+import numpy as np
 import pytest
 
 from isthmus.runtime.errors import NetworkError, PeerError
-from isthmus.runtime.wire import EXTENSIONS, SERVICE_NAME, oip
+from isthmus.runtime.wire import EXTENSIONS, SERVICE_NAME, Answer, answer_response, oip
 
 
 async def test_an_unknown_model_ends_it_with_one_line(scripted_server, connect_uplink):
@@ -112,5 +113,49 @@ async def test_bytes_that_are_no_message_end_it_with_one_line(connect_uplink, ev
             uplink.send(1)
         with pytest.raises(PeerError, match="no message"):
             await asyncio.wait_for(task, 5)
+    finally:
+        await server.stop(None)
+
+
+async def test_a_stream_that_answers_nonsense_for_a_while_is_a_stream_again(connect_uplink, eventually):
+    nonsense = False
+
+    async def describe_server(request, context):
+        return oip.ServerMetadataResponse(name="flaky", extensions=EXTENSIONS).SerializeToString()
+
+    async def describe_model(request, context):
+        return oip.ModelMetadataResponse(name="tiny").SerializeToString()
+
+    async def answers(requests, context):
+        async for request in requests:
+            frame_id = oip.ModelInferRequest.FromString(request).id
+            answer = Answer(frame_id=frame_id, outcome="ok", outputs_nc=np.zeros((1, 3), np.float32))
+            response = answer_response(answer, model="tiny", output="logits")
+            right = oip.ModelStreamInferResponse(infer_response=response).SerializeToString()
+            yield b"\xff\xff\xff" if nonsense else right
+
+    handlers = {
+        "ServerMetadata": grpc.unary_unary_rpc_method_handler(describe_server),
+        "ModelMetadata": grpc.unary_unary_rpc_method_handler(describe_model),
+        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(answers),
+    }
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        uplink, sink, _ = connect_uplink(f"127.0.0.1:{port}")
+        await eventually(lambda: sink.capabilities)
+        uplink.send(0)
+        await eventually(lambda: sink.answers)
+        nonsense = True
+        # In the middle of a stream; first on one, which may be of another kind; by a call, of which there is none.
+        for connections in (2, 3, 4):
+            uplink.send(connections)
+            await eventually(lambda made=connections: len(sink.capabilities) == made)
+        nonsense = False
+        assert [capability.stream for capability in sink.capabilities] == [True, True, False, True]
+        uplink.send(9)
+        await eventually(lambda: sink.answers[-1] == (9, "ok"))
     finally:
         await server.stop(None)
