@@ -149,7 +149,7 @@ async def test_a_stream_that_answers_nonsense_for_a_while_is_a_stream_again(conn
         uplink.send(0)
         await eventually(lambda: sink.answers)
         nonsense = True
-        # In the middle of a stream; first on one, which may be of another kind; by a call, of which there is none.
+        # In the middle of a stream; first on one, which may be of another kind; by a call: there is none.
         for connections in (2, 3, 4):
             uplink.send(connections)
             await eventually(lambda made=connections: len(sink.capabilities) == made)
