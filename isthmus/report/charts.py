@@ -42,7 +42,7 @@ def draw_latency(log: RunLog, summary: Summary, *, key: str) -> Drawing | None:
         for name, durations in summary.latency_by_outcome.items()
     ]
     if deadline_s:
-        entries.append(Swatch("dash", "deadline", f"deadline, {format_duration(deadline_s)}"))
+        entries.append(Swatch("dash", "deadline", summary.deadline_label))
     return Drawing(
         key=key,
         title="Latency distribution",
@@ -103,7 +103,7 @@ def draw_breakdown(log: RunLog, summary: Summary, *, key: str) -> Drawing | None
     )
     entries = [Swatch("block", colour, name) for name, colour in stage_colours(names).items()]
     if summary.deadline_s and summary.deadline_s < 1.1 * _edge_s(rows):
-        entries.append(Swatch("dash", "deadline", f"deadline, {format_duration(summary.deadline_s)}"))
+        entries.append(Swatch("dash", "deadline", summary.deadline_label))
     left_out = len(summary.stages) - len(rows)
     tail = f" The {left_out} rows with the fewest frames are left out here." if left_out else ""
     told = (

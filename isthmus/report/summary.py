@@ -21,6 +21,7 @@ from isthmus.report.replay import replayed_regret
 from isthmus.report.runlog import DeadlineChange, RunLog
 from isthmus.report.statistics import Durations, Share, durations, share
 from isthmus.runtime.events import OUTCOMES
+from isthmus.runtime.units import format_duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +141,12 @@ class Summary:
     regret: Regret | None
     reasons: tuple[ReasonUse, ...]
     notes: tuple[str, ...]
+
+    @property
+    def deadline_label(self) -> str:
+        """What a legend calls the line of the deadline that the run began with."""
+        first = "none" if self.deadline_s is None else format_duration(self.deadline_s)
+        return f"deadline, {first}" + (" at first" if self.deadline_changes else "")
 
 
 def summarise(log: RunLog) -> Summary:

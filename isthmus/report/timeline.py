@@ -99,8 +99,7 @@ def _line_swatches(log: RunLog, summary: Summary) -> list[Swatch]:
     if any(gap.kind == "disconnected" for gap in log.gaps):
         lines.append(Swatch("hatch", "late", "no connection to the server"))
     if summary.deadline_s is not None:
-        text = f"deadline, {format_duration(summary.deadline_s)}"
-        lines.append(Swatch("dash", "deadline", text + (" at first" if summary.deadline_changes else "")))
+        lines.append(Swatch("dash", "deadline", summary.deadline_label))
     if summary.deadline_changes:
         lines.append(Swatch("dotted", "deadline", "the deadline was changed"))
     if not log.complete:

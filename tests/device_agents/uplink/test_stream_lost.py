@@ -10,44 +10,47 @@ from isthmus.device_agents.uplink.roster import Roster
 from isthmus.runtime.links import ShapingProxy
 
 
-async def test_a_server_that_goes_and_comes_back_is_found_again(scripted_server, connect_uplink, eventually):
-    server = await scripted_server()
-    uplink, sink, _ = connect_uplink(server.address)
-    await eventually(lambda: sink.capabilities)
-    uplink.send(0)
-    await eventually(lambda: sink.answers)
-    await server.stop()
-    await eventually(lambda: sink.downs)
-    again = await scripted_server(port=server.port)
-    await eventually(lambda: len(sink.capabilities) == 2)
-    uplink.send(1)
-    await eventually(lambda: len(sink.answers) == 2)
-    assert [request.id for request in again.requests] == ["1"]
+@pytest.fixture
+def come_back(scripted_server, connect_uplink, eventually):
+    """Return `come_back(sends)`: what a server was sent that went after frame 0 and came back for frame 1.
+
+    `sends` is filled with the uplink's `send`, for whoever wants to use it in between.
+    """
+
+    async def run(sends):
+        server = await scripted_server()
+        uplink, sink, _ = connect_uplink(server.address)
+        sends.append(uplink.send)
+        await eventually(lambda: sink.capabilities)
+        uplink.send(0)
+        await eventually(lambda: sink.answers)
+        await server.stop()
+        await eventually(lambda: sink.downs)
+        again = await scripted_server(port=server.port)
+        await eventually(lambda: len(sink.capabilities) == 2)
+        uplink.send(1)
+        await eventually(lambda: len(sink.answers) == 2)
+        return [request.id for request in again.requests]
+
+    return run
+
+
+async def test_a_server_that_goes_and_comes_back_is_found_again(come_back):
+    assert await come_back([]) == ["1"]
 
 
 async def test_a_frame_that_is_sent_while_it_finds_out_why_the_connection_was_lost_goes_nowhere(
-    scripted_server, connect_uplink, eventually, monkeypatch
+    come_back, monkeypatch
 ):
-    why_refused = stream.why_refused
+    why_refused, sends = stream.why_refused, []
 
     async def find_out(*arguments, **options):
-        uplink.send(99)
+        sends[0](99)
         return await why_refused(*arguments, **options)
 
     monkeypatch.setattr(stream, "why_refused", find_out)
-    server = await scripted_server()
-    uplink, sink, _ = connect_uplink(server.address)
-    await eventually(lambda: sink.capabilities)
-    uplink.send(0)
-    await eventually(lambda: sink.answers)
-    await server.stop()
-    await eventually(lambda: sink.downs)
-    again = await scripted_server(port=server.port)
-    await eventually(lambda: len(sink.capabilities) == 2)
-    uplink.send(1)
-    await eventually(lambda: len(sink.answers) == 2)
     # The sink was told of the loss after it, so it has ended that frame: it must not be asked for it again.
-    assert [request.id for request in again.requests] == ["1"]
+    assert await come_back(sends) == ["1"]
 
 
 async def test_a_server_that_hangs_is_given_up(scripted_server, connect_uplink, eventually, replies):

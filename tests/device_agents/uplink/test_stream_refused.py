@@ -76,35 +76,45 @@ async def test_a_malformed_answer_is_final_only_at_first(
     assert not task.done()
 
 
-@pytest.mark.parametrize("where", ["description", "answer"])
-async def test_bytes_that_are_no_message_end_it_with_one_line(connect_uplink, eventually, where):
-    garbage = b"\xff\xff\xff"
-    metadata = oip.ServerMetadataResponse(name="other", extensions=EXTENSIONS).SerializeToString()
+async def _serve_bytes(name, *, stream, description=None, call=None):
+    """Start a server of model "tiny" that yields what `stream` makes of each request; return its address too.
 
-    async def describe_server(request, context):
-        return garbage if where == "description" else metadata
+    `description` stands in for what it says of itself, `call` answers single calls; without, it has none.
+    """
 
-    async def describe_model(request, context):
-        return oip.ModelMetadataResponse(name="tiny").SerializeToString()
+    def returning(answer):
+        async def method(request, context):
+            return answer
 
-    async def answer(request, context):
-        return garbage
+        return grpc.unary_unary_rpc_method_handler(method)
 
     async def answers(requests, context):
-        async for _ in requests:
-            yield garbage
+        async for request in requests:
+            yield stream(request)
 
+    said = oip.ServerMetadataResponse(name=name, extensions=EXTENSIONS).SerializeToString()
     handlers = {
-        "ServerMetadata": grpc.unary_unary_rpc_method_handler(describe_server),
-        "ModelMetadata": grpc.unary_unary_rpc_method_handler(describe_model),
-        "ModelInfer": grpc.unary_unary_rpc_method_handler(answer),
+        "ServerMetadata": returning(said if description is None else description),
+        "ModelMetadata": returning(oip.ModelMetadataResponse(name="tiny").SerializeToString()),
         "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(answers),
     }
+    if call is not None:
+        handlers["ModelInfer"] = returning(call)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    uplink, sink, task = connect_uplink(f"127.0.0.1:{port}")
+    return server, f"127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("where", ["description", "answer"])
+async def test_bytes_that_are_no_message_end_it_with_one_line(connect_uplink, eventually, where):
+    garbage = b"\xff\xff\xff"
+    description = garbage if where == "description" else None
+    server, address = await _serve_bytes(
+        "other", stream=lambda request: garbage, description=description, call=garbage
+    )
+    uplink, sink, task = connect_uplink(address)
     try:
         if where == "answer":  # on the stream it may be another kind of stream; by itself it is nothing
             await eventually(lambda: sink.capabilities)
@@ -120,31 +130,16 @@ async def test_bytes_that_are_no_message_end_it_with_one_line(connect_uplink, ev
 async def test_a_stream_that_answers_nonsense_for_a_while_is_a_stream_again(connect_uplink, eventually):
     nonsense = False
 
-    async def describe_server(request, context):
-        return oip.ServerMetadataResponse(name="flaky", extensions=EXTENSIONS).SerializeToString()
+    def answered(request):
+        frame_id = oip.ModelInferRequest.FromString(request).id
+        answer = Answer(frame_id=frame_id, outcome="ok", outputs_nc=np.zeros((1, 3), np.float32))
+        response = answer_response(answer, model="tiny", output="logits")
+        right = oip.ModelStreamInferResponse(infer_response=response).SerializeToString()
+        return b"\xff\xff\xff" if nonsense else right
 
-    async def describe_model(request, context):
-        return oip.ModelMetadataResponse(name="tiny").SerializeToString()
-
-    async def answers(requests, context):
-        async for request in requests:
-            frame_id = oip.ModelInferRequest.FromString(request).id
-            answer = Answer(frame_id=frame_id, outcome="ok", outputs_nc=np.zeros((1, 3), np.float32))
-            response = answer_response(answer, model="tiny", output="logits")
-            right = oip.ModelStreamInferResponse(infer_response=response).SerializeToString()
-            yield b"\xff\xff\xff" if nonsense else right
-
-    handlers = {
-        "ServerMetadata": grpc.unary_unary_rpc_method_handler(describe_server),
-        "ModelMetadata": grpc.unary_unary_rpc_method_handler(describe_model),
-        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(answers),
-    }
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    server, address = await _serve_bytes("flaky", stream=answered)
     try:
-        uplink, sink, _ = connect_uplink(f"127.0.0.1:{port}")
+        uplink, sink, _ = connect_uplink(address)
         await eventually(lambda: sink.capabilities)
         uplink.send(0)
         await eventually(lambda: sink.answers)
