@@ -7,7 +7,8 @@ Options:
     task: cifar10-resnet56 or imagenette-mobilenetv2. Needed.
     models: Folder of the trained bundles, by default runs/rate-accuracy/TASK: one folder a method, each a
         bundle or a folder of bundles (`slim`, `slim-short`, `bottlefit/c03`, `dedicated/w025`,
-        `ablation/no-rate-term`). Methods that are not there are listed as missing.
+        `ablation/no-rate-term`). Methods that are not there are listed as missing. In `codecs` there is kept
+        what image codecs' files weigh and are worth: an hour on large images, and always the same.
     threads: ONNX Runtime threads.
     table: Where the table goes as Markdown, and the picture beside it as .png; by default
         benchmarks/results/rate_accuracy-TASK.md, "none" writes neither.
@@ -28,9 +29,10 @@ from typing import Any
 
 import numpy as np
 from _networks import ROOT
-from _rate.contenders import IMAGE_CODECS, UncutNetwork, bottleneck, image_codec, raw_features
+from _rate.contenders import UncutNetwork, bottleneck, raw_features
 from _rate.curves import Images, Setting, front, least_bytes, shared_stretch
 from _rate.equal import against_dedicated, against_whole, spans
+from _rate.image_codecs import IMAGE_CODECS, image_codec
 from _rate.picture import draw
 from _rate.table import markdown
 from _rate.tasks import Part, Task, load_task
@@ -88,7 +90,8 @@ def run(
     ratios: dict[str, Any] = {}
     for position, part in enumerate(loaded.parts):
         teacher = uncut.setting(part)
-        methods = _run_methods(loaded, part, uncut, bundles, threads, every=3 if quick else 1)
+        kept = None if quick else folder / "codecs"
+        methods = _run_methods(loaded, part, uncut, bundles, kept, threads, every=3 if quick else 1)
         figures[part.name] = _table(part, teacher, methods)
         ratios[part.name] = {
             "spans": spans(Images(part.truth_n), methods[ours]),
@@ -117,6 +120,7 @@ def _run_methods(
     part: Part,
     uncut: UncutNetwork,
     bundles: dict[str, list[Bundle]],
+    kept: Path | None,
     threads: int,
     *,
     every: int,
@@ -130,7 +134,7 @@ def _run_methods(
                 for setting in bottleneck(method, bundle, part, codec=codec, threads=threads)
             ]
     for name in IMAGE_CODECS:
-        methods[name] = list(image_codec(name, part, uncut, every=every))
+        methods[name] = list(image_codec(name, part, uncut, kept, every=every))
     cut = next(iter(bundles.values()))[0].manifest.provenance["cut"]
     for setting in raw_features(task, part, cut, threads):
         methods[setting.method] = [setting]

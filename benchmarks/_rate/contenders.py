@@ -1,4 +1,4 @@
-"""The ways to get an answer for an image: on the device, by an image codec, by features, by a bottleneck.
+"""The ways to get an answer that run a network on the device: all of it, up to a cut, or a bottleneck's head.
 
 Every contender yields `Setting`s over the same images, answered by the same uncut network or by exported
 bundles, all on ONNX Runtime.
@@ -6,7 +6,6 @@ bundles, all on ONNX Runtime.
 
 from __future__ import annotations
 
-import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,31 +14,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import nn
 
 from _rate.curves import Setting
 from _rate.tasks import Part, Task
 from isthmus.models.cutting import split_at
 from isthmus.models.onnx_export import export_module
-from isthmus.models.split_network import Normalise
+from isthmus.models.split_network import Normalise, tensor_digest
 from isthmus.runtime.bundle import TABLES, Bundle
 from isthmus.runtime.bundle.networks import Network, open_networks, with_absent
 from isthmus.runtime.codecs import FrequencyTables, encode_payload
 
 UNCUT = "uncut network"
-IMAGE_CODECS = ("JPEG", "WebP", "AVIF")
-_QUALITIES = {
-    "JPEG": (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95),
-    "WebP": (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95),
-    "AVIF": (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95),
-}
-# The slow, small settings of each: a codec is not made worse than its users would run it.
-_OPTIONS: dict[str, dict[str, object]] = {
-    "JPEG": {"optimize": True, "progressive": True},
-    "WebP": {"method": 6},
-    "AVIF": {"speed": 4},
-}
 _TIMED_IMAGES, _TIMED_ROUNDS = 16, 5
 Codes = NDArray[np.uint8]
 
@@ -49,6 +35,7 @@ class UncutNetwork:
 
     def __init__(self, task: Task, threads: int) -> None:
         """Export and load the whole of `task`'s network."""
+        self.digest = tensor_digest(task.teacher)
         image = torch.from_numpy(task.parts[0].images_nhwc[:1])
         self._network = _network(nn.Sequential(_normalise(task), task.teacher), image, threads)
 
@@ -63,25 +50,7 @@ class UncutNetwork:
             setting="on the device",
             sizes_n=np.zeros(len(part.truth_n), dtype=np.int64),
             answers_n=self.answer(part.images_nhwc),
-            device_s=_seconds(self._network.run_batch, part.images_nhwc),
-        )
-
-
-def image_codec(name: str, part: Part, uncut: UncutNetwork, *, every: int = 1) -> Iterator[Setting]:
-    """Yield the image codec `name` at every (or every nth) quality: coded, decoded, answered uncut."""
-    for quality in _QUALITIES[name][::every]:
-        files = [_coded(image, name, quality) for image in part.images_nhwc]
-        decoded = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
-
-        def code(batch: Codes, quality: int = quality) -> bytes:
-            return _coded(batch[0], name, quality)
-
-        yield Setting(
-            method=name,
-            setting=f"quality {quality}",
-            sizes_n=np.array([len(file) for file in files], dtype=np.int64),
-            answers_n=uncut.answer(decoded),
-            device_s=_seconds(code, part.images_nhwc),
+            device_s=median_seconds(self._network.run_batch, part.images_nhwc),
         )
 
 
@@ -101,7 +70,7 @@ def raw_features(task: Task, part: Part, cut: str, threads: int) -> Iterator[Set
     step = np.maximum(features.max(axis=(1, 2, 3), keepdims=True) - low, 1e-12) / 255
     codes = np.rint((features - low) / step).astype(np.uint8)
     answers = _answers(tail_network.run((codes * step + low).astype(np.float32)))
-    seconds = _seconds(head_network.run_batch, part.images_nhwc)
+    seconds = median_seconds(head_network.run_batch, part.images_nhwc)
     bare = np.full(len(codes), codes[0].size + 8, dtype=np.int64)
     packed = [encode_payload(code, codec="bitshuffle-lz4", width_index=0, tables=None) for code in codes]
     yield Setting(method="uint8 features", setting=cut, sizes_n=bare, answers_n=answers, device_s=seconds)
@@ -120,7 +89,7 @@ def bottleneck(method: str, bundle: Bundle, part: Part, *, codec: str, threads: 
     tables = FrequencyTables.from_bytes(bundle.read(TABLES), source=str(bundle.root / TABLES))
     networks = open_networks(manifest, tuple(manifest.files), bundle.read, threads=threads)
     latents = [head.run(part.images_nhwc) for head in networks.heads]
-    seconds = [_seconds(head.run_batch, part.images_nhwc) for head in networks.heads]
+    seconds = [median_seconds(head.run_batch, part.images_nhwc) for head in networks.heads]
     for point in manifest.points:
         width = manifest.widths[point.width_index]
         latent, head_s = latents[point.width_index], seconds[point.width_index]
@@ -135,7 +104,7 @@ def bottleneck(method: str, bundle: Bundle, part: Part, *, codec: str, threads: 
             setting=f"{bundle.root.name}: width {width:g}, {point.channels} channels",
             sizes_n=np.array([len(code(one[None])) for one in latent], dtype=np.int64),
             answers_n=_answers(networks.tail.run(filled)),
-            device_s=head_s + _seconds(code, latent),
+            device_s=head_s + median_seconds(code, latent),
             head_s=head_s,
             point=(width, point.channels),
         )
@@ -152,17 +121,11 @@ def _normalise(task: Task) -> Normalise:
     return Normalise(task.mean, task.std)
 
 
-def _coded(image_hwc: Codes, name: str, quality: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image_hwc).save(file, format=name, quality=quality, **_OPTIONS[name])
-    return file.getvalue()
-
-
 def _answers(logits_nk: NDArray[np.float32]) -> NDArray[np.int64]:
     return logits_nk.argmax(axis=1).astype(np.int64)
 
 
-def _seconds(work: Callable[[Codes], object], values_n: Codes) -> float:
+def median_seconds(work: Callable[[Codes], object], values_n: Codes) -> float:
     """Return the median seconds of `work` on one image or latent."""
     chosen: Sequence[int] = np.linspace(0, len(values_n) - 1, _TIMED_IMAGES).astype(int).tolist()
     work(values_n[:1])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,3 +146,47 @@ def test_spans_are_those_of_the_front(curves):
     found = equal.spans(images, settings)
     assert (found["points_on_front"], found["bytes_span"], found["bytes_span_of_all_points"]) == (2, 4.0, 9.0)
     assert found["head_time_span"] == 4.0
+
+
+@pytest.fixture(scope="module")
+def image_codecs() -> ModuleType:
+    load_benchmark(benchmark_folder(), "rate_accuracy")
+    return sys.modules["_rate.image_codecs"]
+
+
+class _Uncut:
+    """Answers with the brightest colour, and counts how often it is asked."""
+
+    def __init__(self, digest: str) -> None:
+        self.digest, self.asked = digest, 0
+
+    def answer(self, images_nhwc: np.ndarray) -> np.ndarray:
+        self.asked += 1
+        return images_nhwc.mean(axis=(1, 2)).argmax(axis=1)
+
+
+def _part(images_nhwc: np.ndarray) -> SimpleNamespace:
+    return SimpleNamespace(images_nhwc=images_nhwc)
+
+
+def test_what_an_image_codec_gives_is_found_once(image_codecs, tmp_path, monkeypatch):
+    monkeypatch.setitem(image_codecs._QUALITIES, "JPEG", (10, 90))
+    images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    uncut = _Uncut("a")
+
+    def run(part: SimpleNamespace, by: _Uncut, folder: Path | None) -> list[tuple[list[int], list[int]]]:
+        settings = image_codecs.image_codec("JPEG", part, by, folder)
+        return [(one.sizes_n.tolist(), one.answers_n.tolist()) for one in settings]
+
+    fresh = run(_part(images), uncut, None)
+    assert sum(fresh[0][0]) < sum(fresh[1][0])
+    assert run(_part(images), uncut, tmp_path / "codecs") == fresh
+    assert uncut.asked == 4
+    assert run(_part(images), uncut, tmp_path / "codecs") == fresh
+    assert uncut.asked == 4
+    # Other images, and another network, are other questions.
+    run(_part(images[::-1]), uncut, tmp_path / "codecs")
+    assert uncut.asked == 6
+    other = _Uncut("b")
+    run(_part(images), other, tmp_path / "codecs")
+    assert other.asked == 2
