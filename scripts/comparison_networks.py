@@ -29,6 +29,8 @@ _METHOD = frozenset(
         *("full_channels", "offered_channels", "count_shares", "full_width_share", "width_shares"),
     }
 )
+# What delayed shrinking leaves to the full width alone, where it is used.
+_DELAYED = 0.3
 # Short runs end before a longer average has forgotten where it began.
 _AVERAGE = 0.99
 
@@ -53,7 +55,7 @@ def contenders(recipe: str, *, epochs: int, seed: int, ablations: bool) -> Itera
         recipe: The task's recipe of ours.
         epochs: Passes of each, with one view an image and pass.
         seed: Of all.
-        ablations: Whether to leave out parts of our method one at a time, too.
+        ablations: Whether to change parts of our method one at a time, too.
     """
     fixed = {"epochs": epochs, "views": epochs, "average": _AVERAGE, "exit_channels": 0, "seed": seed}
     ours = {**load_recipe(recipe), **fixed, "keep_teacher": False, "validation_every": 0}
@@ -67,8 +69,9 @@ def contenders(recipe: str, *, epochs: int, seed: int, ablations: bool) -> Itera
         yield Contender(
             name=f"dedicated/w{100 * ours['widths'][index]:03.0f}", settings=_dedicated(ours, index)
         )
-    # As many images as the networks of one width had together: it stands for all of them.
-    yield Contender(name=TOTAL, settings={**ours, "epochs": epochs * len(ours["widths"])})
+    # As many images as the networks of one width had together: it stands for all of them. Every pass has
+    # views of its own here, too; so many are drawn as they are needed, not kept.
+    yield Contender(name=TOTAL, settings={**ours, "epochs": epochs * len(ours["widths"]), "views": 0})
     if ablations:
         yield from _ablations(ours)
     for number, price in enumerate(ENTROPIC_PRICES):
@@ -79,11 +82,11 @@ def contenders(recipe: str, *, epochs: int, seed: int, ablations: bool) -> Itera
 
 
 def _ablations(ours: Mapping[str, Any]) -> Iterator[Contender]:
-    """Yield ours with one part left out or replaced; statistics of no width of its own need no training."""
+    """Yield ours with one part changed; statistics of no width of its own need no training."""
     unpriced = {name: value for name, value in ours.items() if name != "target_bytes"}
     yield Contender(name="ablation/no-nested-dropout", settings={**ours, "nested_dropout": False})
     yield Contender(name="ablation/no-rate-term", settings={**unpriced, "rate_price": [0]})
-    yield Contender(name="ablation/no-delayed-shrinking", settings={**ours, "full_width_share": 0.0})
+    yield Contender(name="ablation/delayed-shrinking", settings={**ours, "full_width_share": _DELAYED})
     yield Contender(name="ablation/alpha-divergence", settings={**ours, "answer_loss": "alpha"})
 
 
@@ -116,4 +119,4 @@ def _ensemble(ours: Mapping[str, Any], course: Mapping[str, Any]) -> dict[str, A
     kept = {name: recipe[name] for name in ("family", "full_channels", "offered_channels", "encoder")}
     # So many values a place that four bits of them are as many as the largest uint8 bottleneck's.
     own = {"channels": ours["channels"], "decoder": ours["decoder"], "rate_price": [0]}
-    return {**course, **kept, **own, "full_width_share": ours["full_width_share"]}
+    return {**course, **kept, **own, "full_width_share": _DELAYED}

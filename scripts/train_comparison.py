@@ -44,7 +44,7 @@ class Task:
         weights: Of the uncut network, likewise.
         images: Each network sees about so many, unless told otherwise.
         size: Of the images, where files have others.
-        ablations: Whether parts of ours are left out, too.
+        ablations: Whether parts of ours are changed one at a time, too.
     """
 
     recipe: str
