@@ -7,21 +7,24 @@ process or a machine dies in, a good state is left.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from isthmus.models.checkpoint import load_parts, network_parts, read_tensors, write_tensors
 from isthmus.models.split_network import SplitNetwork, tensor_digest
 from isthmus.models.trainer import BottleneckTrainer
+from isthmus.runtime.datasets import ImageSet
 from isthmus.runtime.errors import ArtifactError, InputError
 
 STATE, PREVIOUS_STATE, METRICS = "state.pt", "state.previous.pt", "metrics.jsonl"
-_FORMAT, _VERSION = "isthmus-training-state", 2
+_FORMAT, _VERSION = "isthmus-training-state", 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +44,14 @@ class Position:
     sums: Mapping[str, list[float]] = dataclasses.field(default_factory=dict)
 
 
-def save_state(folder: Path, trainer: BottleneckTrainer, position: Position) -> None:
+def save_state(folder: Path, trainer: BottleneckTrainer, position: Position, data: Mapping[str, Any]) -> None:
     """Write what resumes `trainer` after `position` into `folder`; the state before it is kept as well.
+
+    Args:
+        folder: Of the run.
+        trainer: As it stands.
+        position: Where that is.
+        data: The `data_facts` of its images.
 
     Raises:
         InputError: If the disk is full or cannot be written; the last good state is untouched.
@@ -52,6 +61,7 @@ def save_state(folder: Path, trainer: BottleneckTrainer, position: Position) -> 
         "version": _VERSION,
         "config": trainer.network.config.to_dict(),
         "settings": dataclasses.asdict(trainer.settings),
+        "data": dict(data),
         "position": dataclasses.asdict(position),
         "parts": {name: part.state_dict() for name, part in network_parts(trainer.network).items()},
         "trainer": trainer.state(),
@@ -59,12 +69,18 @@ def save_state(folder: Path, trainer: BottleneckTrainer, position: Position) -> 
     write_tensors(state, folder / STATE, keep=folder / PREVIOUS_STATE)
 
 
-def resume_state(folder: Path, trainer: BottleneckTrainer) -> Position:
+def resume_state(folder: Path, trainer: BottleneckTrainer, data: Mapping[str, Any]) -> Position:
     """Load the last good state in `folder` into `trainer` and return where it stands.
+
+    Args:
+        folder: Of the run.
+        trainer: Of the same network and settings, whatever its weights.
+        data: The `data_facts` of the images it is to go on with.
 
     Raises:
         ArtifactError: If there is none.
-        InputError: If it belongs to another network or other settings; names the first that differs.
+        InputError: If it belongs to another network, other settings or other images; names the first that
+            differs.
     """
     path = folder / STATE
     try:
@@ -77,9 +93,19 @@ def resume_state(folder: Path, trainer: BottleneckTrainer) -> Position:
         state = _read(path)
     _same(path, "config", state["config"], trainer.network.config.to_dict())
     _same(path, "settings", state["settings"], dataclasses.asdict(trainer.settings))
+    # Images that a run has learned from must not turn up among those held out from it.
+    _same(path, "data", state["data"], data)
     load_parts(trainer.network, state["parts"], path)
     trainer.restore(state["trainer"])
     return Position(**state["position"])
+
+
+def data_facts(images: ImageSet) -> dict[str, Any]:
+    """Return how many images a run learns from, and 16 hex digits over their pixels and labels."""
+    digest = hashlib.sha256(repr(images.images.shape).encode())
+    for values in (images.images, images.labels):
+        digest.update(np.ascontiguousarray(values).data)
+    return {"images": len(images), "digest": digest.hexdigest()[:16]}
 
 
 def append_metrics(path: Path, record: Mapping[str, Any]) -> None:

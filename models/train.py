@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,15 @@ from isthmus.models.feed import Feed
 from isthmus.models.linear_start import start_linearly
 from isthmus.models.optimisers import EXIT_SPEED
 from isthmus.models.progress import Tally, TrainProgress
-from isthmus.models.run_state import METRICS, Position, append_metrics, resume_state, save_state, trim_metrics
+from isthmus.models.run_state import (
+    METRICS,
+    Position,
+    append_metrics,
+    data_facts,
+    resume_state,
+    save_state,
+    trim_metrics,
+)
 from isthmus.models.settings import TrainSettings
 from isthmus.models.split_network import SplitNetwork
 from isthmus.models.trainer import BottleneckTrainer
@@ -83,20 +92,24 @@ def train_bottleneck(
 
     Raises:
         GateError: If a loss or gradient is not finite; `out` keeps the last good state.
-        InputError: If the images do not fit, the state in `out` is of another run, or the disk is full.
+        InputError: If the images do not fit, the state in `out` is of another run or of other images, or the
+            disk is full.
         ArtifactError: If the states in `out` cannot be read.
     """
     _check(network, images, settings, out)
     trainer = BottleneckTrainer(network, settings, started=started)
-    position = Position()
+    position, data = Position(), data_facts(images)
     if out is not None and resume:
-        position = resume_state(out, trainer)
+        position = resume_state(out, trainer, data)
         trim_metrics(out / METRICS, position.epochs)
     elif settings.linear_start:
         chosen = spread(len(images), settings.linear_start)
         start_linearly(network, torch.from_numpy(images.images[chosen]))
-    run = _Run(trainer, out, views_folder, max_minutes, state_minutes, stop, progress)
-    run.start(images, position)
+    run = _Run(trainer, data, out, views_folder, max_minutes, state_minutes, stop, progress)
+    try:
+        run.start(images, position)
+    except _StoppedError:
+        return TrainResult(steps=trainer.steps, elapsed_s=position.elapsed_s, finished=False)
     for epoch in range(position.epochs, settings.epochs):
         if not run.epoch(epoch):
             break
@@ -132,6 +145,7 @@ class _Run:
     def __init__(
         self,
         trainer: BottleneckTrainer,
+        data: Mapping[str, Any],
         out: Path | None,
         views_folder: Path | None,
         max_minutes: float | None,
@@ -139,7 +153,7 @@ class _Run:
         stop: Callable[[], bool] | None,
         progress: Callable[[TrainProgress], None] | None,
     ) -> None:
-        self.trainer, self.settings, self._out = trainer, trainer.settings, out
+        self.trainer, self.settings, self._data, self._out = trainer, trainer.settings, data, out
         self._views = views_folder or (out and out / VIEWS)
         self._limit_s = None if max_minutes is None else 60.0 * max_minutes
         self._state_s, self._stop, self._progress = 60.0 * state_minutes, stop, progress
@@ -232,7 +246,7 @@ class _Run:
         if self._out is not None:
             elapsed_s = self.clock.elapsed_s()
             position = Position(epochs=epochs, step=step, elapsed_s=elapsed_s, sums=tally.sums)
-            save_state(self._out, self.trainer, position)
+            save_state(self._out, self.trainer, position, self._data)
             self._saved_s = elapsed_s
 
     def _fraction(self, epoch: int, step: int) -> float:
@@ -250,6 +264,11 @@ class _Run:
                     terms={"views drawn": done / count},
                 )
             )
+        self._ask_whether_to_stop()
+
+    def _ask_whether_to_stop(self) -> None:
+        if self._stop is not None and self._stop():
+            raise _StoppedError
 
     def _finish_exit(self, images: ImageSet) -> None:
         settings, began_s = self.settings, self.clock.elapsed_s()
@@ -266,8 +285,7 @@ class _Run:
                         terms={"exit alone": loss},
                     )
                 )
-            if self._stop is not None and self._stop():
-                raise _StoppedError
+            self._ask_whether_to_stop()
 
         train_exit(
             self.trainer.network,
@@ -291,5 +309,6 @@ def _check(network: SplitNetwork, images: ImageSet, settings: TrainSettings, out
             f"{images.name}: {len(images)} images in batches of {settings.batch_size}; "
             "BatchNorm needs at least 2"
         )
+    settings.schedule.check_widths(len(config.widths), min(settings.batch_size, len(images)))
     if settings.views and out is None:
         raise InputError(f"{settings.views} views need a directory for their files; give one, or 0 views")

@@ -10,12 +10,14 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +29,8 @@ from isthmus.runtime.errors import GateError, InputError
 # Images at a time: as many pixels as the caches like, enough images to be mixed with each other.
 _PIXELS, _FEWEST, _MOST = 1 << 20, 32, 128
 _FACTS = "views.json"
+# Seconds between the questions to whoever waits for another run's views.
+_ASKED_EVERY_S = 0.5
 
 
 class AugmentedViews:
@@ -65,11 +69,13 @@ def open_views(
     """Return the `settings.views` views in `folder`, made first where they are not there yet.
 
     Args:
-        folder: Where their files are; those of another teacher, data set or augmentation are replaced.
+        folder: Where their files are; those of another teacher, data set or augmentation are replaced. Runs
+            that share it wait for the one that makes them.
         network: Its teacher answers, on the network's device.
         pixels_nhwc: Training images, uint8.
         settings: How many views, how they are augmented and mixed, the seed, and the teacher's precision.
-        progress: Called after each batch with how many are done, and their count.
+        progress: Called after each batch with how many are done, and their count; while another run makes
+            them, with 0.
 
     Raises:
         InputError: If there is no room for them.
@@ -90,15 +96,17 @@ def open_views(
         "shapes": [[str(np.dtype(kind)), list(shape)] for kind, shape in shapes],
     }
     files = [folder / f"{name}.npy" for name in ("pixels", *teacher.kept)]
-    if _facts(folder) != facts:
-        _make_room(folder, shapes)
-        arrays = [
-            np.lib.format.open_memmap(file, "w+", dtype=kind, shape=shape)
-            for file, (kind, shape) in zip(files, shapes, strict=True)
-        ]
-        _fill(arrays, teacher, pixels_nhwc, settings, progress)
-        (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
-    pixels, *opened = (np.load(file, mmap_mode="r") for file in files)
+    rows = images * settings.views
+    with _alone(folder, progress and (lambda: progress(0, rows))):
+        if _facts(folder) != facts:
+            _make_room(folder, shapes)
+            arrays = [
+                np.lib.format.open_memmap(file, "w+", dtype=kind, shape=shape)
+                for file, (kind, shape) in zip(files, shapes, strict=True)
+            ]
+            _fill(arrays, teacher, pixels_nhwc, settings, progress)
+            (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+        pixels, *opened = (np.load(file, mmap_mode="r") for file in files)
     by_index = dict(zip(teacher.kept, opened, strict=True))
     return AugmentedViews(images, pixels, [by_index.get(index) for index in range(len(teacher.segments))])
 
@@ -132,6 +140,26 @@ class _Teacher:
         kinds = [np.float16] * (len(targets) - 1) + [np.float32]
         shapes = [(kind, (rows, *target.shape[1:])) for kind, target in zip(kinds, targets, strict=True)]
         return [(np.uint8, (rows, *pixels_nhwc.shape[1:])), *shapes]
+
+
+@contextmanager
+def _alone(folder: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
+    """Keep other runs out of `folder`; call `waiting` now and then while one of them does."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=_ASKED_EVERY_S)
+            except Timeout:
+                if waiting is not None:
+                    waiting()
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror or error}; choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _facts(folder: Path) -> object:

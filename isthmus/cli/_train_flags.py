@@ -37,15 +37,22 @@ def cut_name(cut: str | None, plan: str | None) -> str:
     return choice.module
 
 
-def whole_configuration(given: Mapping[str, Any], shape_hwc: tuple[int, int, int]) -> dict[str, Any]:
+def whole_configuration(
+    given: Mapping[str, Any], shape_hwc: tuple[int, int, int], *, complete: bool = False
+) -> dict[str, Any]:
     """Return every setting: those `given`, over the recipe they name or that suits the images, over defaults.
 
     What "auto" stands for on this machine is filled in, so that the result can be reproduced.
 
+    Args:
+        given: Settings by name.
+        shape_hwc: Of the images.
+        complete: Whether they hold what a recipe gave already; it is not looked at again then.
+
     Raises:
         InputError: If the recipe cannot be used.
     """
-    recipe = load_recipe(given.get("recipe") or recipe_for(shape_hwc))
+    recipe = {} if complete else load_recipe(given.get("recipe") or recipe_for(shape_hwc))
     if "channels" in given:  # the recipe's prefixes belong to its own number of channels
         recipe.pop("channel_counts", None)
     if given.get("augment") is not None:

@@ -38,27 +38,31 @@ def command(**flags: Any) -> int | None:
     """
     from isthmus.models import run_state
     from isthmus.models.option_layers import read_layers, to_toml
+    from isthmus.models.recipes import load_recipe
     from isthmus.runtime.datasets import load_dataset, parse_size
 
     out_dir, resume, as_json, show = (flags.pop(name) for name in ("out", "resume", "as_json", "show_config"))
-    file = flags.pop("config")
+    file, kept = flags.pop("config"), None
     if resume and out_dir is not None and file is None and (out_dir / CONFIG).exists():
-        file = out_dir / CONFIG
+        file = kept = out_dir / CONFIG
     given = read_layers(flags, file=file)
-    for name, value in (("dataset", given.get("dataset")), ("out", out_dir)):
+    # What a run kept is all that was set: a recipe that changed since then has no say in it.
+    named = load_recipe(given["recipe"]) if kept is None and "recipe" in given else {}
+    dataset, size = (given.get(name, named.get(name)) for name in ("dataset", "size"))
+    for name, value in (("dataset", dataset), ("out", out_dir)):
         if value is None and not (show and name == "out"):
             raise InputError(
                 f"{name} is not set: give --{name}" + (" or set it in --config" * (name == "dataset"))
             )
     if not show:
         run_state.open_run(out_dir, resume=resume)
-    size_hw = parse_size(given["size"]) if "size" in given else None
-    with progress(f"reading {given['dataset']}"):
-        images = load_dataset(given["dataset"], split="train", size=size_hw)
+    size_hw = None if size is None else parse_size(size)
+    with progress(f"reading {dataset}"):
+        images = load_dataset(dataset, split="train", size=size_hw)
 
     from isthmus.cli._train_flags import whole_configuration
 
-    settings = whole_configuration(given, images.shape_hwc)
+    settings = whole_configuration(given, images.shape_hwc, complete=kept is not None)
     if show:
         if as_json:
             print_json(settings)
@@ -87,6 +91,7 @@ def _prepared(
     from isthmus.models.design import design
     from isthmus.models.option_layers import to_toml
     from isthmus.models.output_names import output_names
+    from isthmus.models.run_state import has_state
 
     at = cut_name(settings["cut"], settings["plan"])
     size, recipe = bottleneck_size(settings), train_settings(settings, images.shape_hwc)
@@ -111,7 +116,11 @@ def _prepared(
         std=std,
         tail_tuned=settings["tune_tail"],
     )
-    _keep_text(out_dir / CONFIG, to_toml(settings))
+    begun = has_state(out_dir)
+    if not begun:  # else a mistaken resumption, which is refused, would leave its settings behind
+        _keep_text(out_dir / CONFIG, to_toml(settings))
+        if resume:
+            console.print(f"{out_dir}: no state yet; this run begins anew", soft_wrap=True)
     console.print(
         f"recipe {settings['recipe']}: {recipe.epochs} epochs at {config.cut} on {settings['device']}, "
         f"{recipe.precision}",
@@ -119,7 +128,7 @@ def _prepared(
     )
     if settings["max_minutes"] is not None:
         console.print("with --max-minutes the clock ends the run: it cannot be repeated bit for bit")
-    return _train(config, teacher, (trained, held_out, tests), recipe, settings, out_dir, resume, as_json)
+    return _train(config, teacher, (trained, held_out, tests), recipe, settings, out_dir, begun, as_json)
 
 
 def _train(

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from isthmus.models.augment import Augmentation, Mixing
 from isthmus.models.network import SplitNetwork
-from isthmus.models.run_state import trained_digest
+from isthmus.models.run_state import has_state, trained_digest
 from isthmus.models.settings import TrainSettings
 from isthmus.models.train import VIEWS, train_bottleneck
 from isthmus.models.views import open_views
@@ -92,7 +93,7 @@ def test_a_run_on_views_learns_and_resumes_exactly(
 ) -> None:
     whole, resumed = make_network(seed=3), make_network(seed=3)
     train_bottleneck(whole, quarters, SETTINGS, out=tmp_path / "whole")
-    answers = iter([False] * 6 + [True])
+    answers = iter([False] * 9 + [True])  # the first three while the views are drawn
     stopped = train_bottleneck(resumed, quarters, SETTINGS, out=tmp_path, stop=answers.__next__)
     assert (stopped.finished, stopped.steps) == (False, 7)
     again = make_network(seed=8)
@@ -126,3 +127,27 @@ def test_runs_that_share_views_draw_them_once(make_network: Make, quarters: Imag
     assert (tmp_path / "v" / "pixels.npy").stat().st_mtime_ns == drawn
     assert not (tmp_path / "b" / "views").exists()
     assert trained_digest(shared) == trained_digest(own)
+
+
+def test_a_run_waits_for_another_that_makes_the_views(
+    make_network: Make, quarters: ImageSet, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    other = FileLock(tmp_path / "v.lock")
+    other.acquire()
+
+    def progress(done: int, _count: int) -> None:
+        seen.append(done)
+        other.release()
+
+    open_views(tmp_path / "v", make_network(), torch.from_numpy(quarters.images), SETTINGS, progress=progress)
+    assert seen[0] == 0
+    assert seen[-1] == SETTINGS.views * len(quarters)
+
+
+def test_a_run_can_be_stopped_while_its_views_are_drawn(
+    make_network: Make, quarters: ImageSet, tmp_path: Path
+) -> None:
+    result = train_bottleneck(make_network(), quarters, SETTINGS, out=tmp_path, stop=lambda: True)
+    assert (result.finished, result.steps) == (False, 0)
+    assert not has_state(tmp_path)
