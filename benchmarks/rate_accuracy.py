@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from _networks import ROOT
 from _rate.contenders import UncutNetwork, bottleneck, raw_features
-from _rate.curves import Images, Setting, front, least_bytes, shared_stretch
+from _rate.curves import Images, Setting, front, least_bytes
 from _rate.equal import against_dedicated, against_whole, spans
 from _rate.image_codecs import IMAGE_CODECS, image_codec
 from _rate.picture import draw
@@ -258,7 +258,5 @@ def _stretch(
     teacher: Setting,
     below: tuple[float, float],
 ) -> str:
-    base = float(images.scores(teacher)[0])
-    scores = [np.array([images.scores(one)[0] for one in settings]) for settings in (ours, theirs)]
-    found = shared_stretch(scores, base - below[0], base - below[1])
+    found = images.stretch(ours, theirs, teacher, below=below)
     return "none" if found is None else f"{100 * found[0]:.1f} to {100 * found[1]:.1f}"

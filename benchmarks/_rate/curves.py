@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 _CONFIDENCE = (2.5, 97.5)
+# Sizes and scores of a method's settings.
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,17 +68,12 @@ def front(sizes: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np
     return np.array(kept, dtype=np.int64)
 
 
-def mean_log_ratio(
-    ours: tuple[NDArray[np.float64], NDArray[np.float64]],
-    theirs: tuple[NDArray[np.float64], NDArray[np.float64]],
-    low: float,
-    high: float,
-) -> float | None:
+def mean_log_ratio(ours: Curve, theirs: Curve, low: float, high: float) -> float | None:
     """Return the mean of ln(our bytes / their bytes) at equal scores in [low, high], or None.
 
     G. Bjøntegaard, "Calculation of average PSNR differences between RD-curves", VCEG-M33, 2001, with
     monotone cubic pieces (Fritsch and Carlson) through the fronts instead of one polynomial, which would
-    swing between points. None where the curves share no stretch of [low, high].
+    swing between points. Integrated is the `shared_stretch` of [low, high]; None where there is none.
 
     Args:
         ours: Sizes and scores of one method's settings.
@@ -84,30 +81,27 @@ def mean_log_ratio(
         low: Least score compared.
         high: Largest.
     """
-    curves = [_log_size(*ours), _log_size(*theirs)]
-    if any(curve is None for curve in curves):
+    stretch = shared_stretch(ours, theirs, low, high)
+    if stretch is None:
         return None
-    reached = [curve for curve in curves if curve is not None]
-    low = max([low, *(float(curve.x[0]) for curve in reached)])
-    high = min([high, *(float(curve.x[-1]) for curve in reached)])
-    if high <= low:
-        return None
-    mine, other = (float(curve.integrate(low, high)) for curve in reached)
-    return (mine - other) / (high - low)
+    mine, other = (float(_log_size(*curve).integrate(*stretch)) for curve in (ours, theirs))
+    return (mine - other) / (stretch[1] - stretch[0])
 
 
-def shared_stretch(
-    scores: Sequence[NDArray[np.float64]], low: float, high: float
-) -> tuple[float, float] | None:
-    """Return the part of [low, high] that every method's scores span, or None."""
-    low = max([low, *(float(values.min()) for values in scores)])
-    high = min([high, *(float(values.max()) for values in scores)])
+def shared_stretch(ours: Curve, theirs: Curve, low: float, high: float) -> tuple[float, float] | None:
+    """Return the part of [low, high] that both fronts span, or None: a front of one point spans nothing.
+
+    A setting off its front, even the one with the least score, is on no curve.
+    """
+    fronts = [scores[front(sizes, scores)] for sizes, scores in (ours, theirs)]
+    low = max([low, *(float(scores[0]) for scores in fronts)])
+    high = min([high, *(float(scores[-1]) for scores in fronts)])
     return (low, high) if high > low else None
 
 
-def _log_size(sizes: NDArray[np.float64], scores: NDArray[np.float64]) -> PchipInterpolator | None:
+def _log_size(sizes: NDArray[np.float64], scores: NDArray[np.float64]) -> PchipInterpolator:
     kept = front(sizes, scores)
-    return PchipInterpolator(scores[kept], np.log(sizes[kept])) if len(kept) > 1 else None
+    return PchipInterpolator(scores[kept], np.log(sizes[kept]))
 
 
 def least_bytes(sizes: NDArray[np.float64], scores: NDArray[np.float64], wanted: float) -> float | None:
@@ -158,7 +152,7 @@ class Images:
             teacher: The uncut network, from whose score the stretch is counted.
             below: Points below the teacher where the stretch begins and ends, e.g. (0.10, 0.01).
         """
-        mine, other = self._table(ours), self._table(theirs)
+        mine, other = self._curves(ours), self._curves(theirs)
         base = self.scores(teacher)
         ratios = []
         for column in range(len(base)):
@@ -174,7 +168,22 @@ class Images:
                 ratios.append(np.expm1(ratio))
         return interval(np.array(ratios))
 
-    def _table(self, settings: Sequence[Setting]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def stretch(
+        self,
+        ours: Sequence[Setting],
+        theirs: Sequence[Setting],
+        teacher: Setting,
+        *,
+        below: tuple[float, float],
+    ) -> tuple[float, float] | None:
+        """Return the scores, on all images, over which `bjontegaard` of the same arguments integrates."""
+        mine, other = (
+            (sizes[:, 0], scores[:, 0]) for sizes, scores in (self._curves(ours), self._curves(theirs))
+        )
+        base = float(self.scores(teacher)[0])
+        return shared_stretch(mine, other, base - below[0], base - below[1])
+
+    def _curves(self, settings: Sequence[Setting]) -> Curve:
         """Return sizes and scores, each [settings, 1 + draws]."""
         return np.stack([self.sizes(one) for one in settings]), np.stack(
             [self.scores(one) for one in settings]

@@ -52,8 +52,31 @@ def test_only_the_shared_stretch_is_compared(curves):
     ours = (np.array([10.0, 20]), np.array([0.7, 0.8]))
     theirs = (np.array([40.0, 80]), np.array([0.85, 0.9]))
     assert curves.mean_log_ratio(ours, theirs, 0.6, 0.95) is None
-    assert curves.shared_stretch([ours[1], theirs[1]], 0.6, 0.95) is None
-    assert curves.shared_stretch([ours[1], np.array([0.75, 0.9])], 0.6, 0.95) == (0.75, 0.8)
+    assert curves.shared_stretch(ours, theirs, 0.6, 0.95) is None
+    other = (theirs[0], np.array([0.75, 0.9]))
+    assert curves.shared_stretch(ours, other, 0.6, 0.95) == (0.75, 0.8)
+
+
+def test_the_stated_stretch_is_the_one_integrated(curves):
+    # The first setting of ours is worth less than the second and is larger: it is on no curve.
+    ours = (np.array([30.0, 10, 20]), np.array([0.5, 0.7, 0.8]))
+    theirs = (np.array([40.0, 80]), np.array([0.4, 0.9]))
+    low, high = curves.shared_stretch(ours, theirs, 0.3, 0.95)
+    assert (low, high) == (0.7, 0.8)
+    whole = curves.mean_log_ratio(ours, theirs, 0.3, 0.95)
+    assert whole == pytest.approx(curves.mean_log_ratio(ours, theirs, low, high))
+    assert whole != pytest.approx(curves.mean_log_ratio(ours, theirs, low + 0.02, high))
+
+
+def test_a_front_of_one_point_has_no_stretch(curves):
+    images = curves.Images(np.zeros(100, dtype=np.int64), draws=5)
+    teacher = _setting(curves, "uncut", 95, 0)
+    # Two settings, of which the smaller is the better.
+    ours = [_setting(curves, "a", 92, 10), _setting(curves, "a", 70, 20)]
+    theirs = [_setting(curves, "b", 60, 100), _setting(curves, "b", 94, 200)]
+    assert images.bjontegaard(ours, theirs, teacher, below=(1.0, -1.0)) is None
+    assert images.stretch(ours, theirs, teacher, below=(1.0, -1.0)) is None
+    assert images.stretch(theirs, theirs, teacher, below=(1.0, -1.0)) == (0.6, 0.94)
 
 
 @given(st.integers(0, 10_000), st.floats(0.05, 20))
