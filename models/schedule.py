@@ -15,8 +15,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from isthmus.runtime.errors import InputError
+
 Decay = Literal["cosine", "steps", "constant"]
 Sandwich = Literal["shares", "whole"]
+
+# BatchNorm needs as many samples of a width.
+_LEAST = 2
+# No batch is larger: shares that need more leave a width without samples.
+_LARGEST_BATCH = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +107,39 @@ class Schedule:
         shares = [widest, narrowest, *[rest] * (len(width_indices) - 2)]
         return batch_slices(list(zip(width_indices, shares, strict=True)), count)
 
+    def check_widths(self, widths: int, count: int) -> None:
+        """Refuse a course that never trains one of so many `widths` on batches of `count` samples.
+
+        Raises:
+            InputError: If there is such a width.
+        """
+        if widths == 1 or self._serves(widths, count):
+            return
+        if self.full_width >= 1.0:
+            raise InputError(
+                f"full_width_share {self.full_width:g}: the narrower of {widths} widths would never be "
+                "trained; give less than 1, or --widths 1"
+            )
+        if widths > 2 and self.random_widths < 1:
+            raise InputError(
+                f"random_widths {self.random_widths}: of {widths} widths the widest and the narrowest alone "
+                "would be trained; give at least 1"
+            )
+        least = next((more for more in range(count, _LARGEST_BATCH) if self._serves(widths, more)), None)
+        remedy = f"batches of at least {least} images" if least else "less than 1 together"
+        shares = ",".join(f"{share:g}" for share in self.width_shares)
+        raise InputError(
+            f"width_shares {shares}: in batches of {count} images some of {widths} widths would have fewer "
+            f"than {_LEAST}, and the widest alone would be trained; give {remedy}, or sandwich whole"
+        )
+
+    def _serves(self, widths: int, count: int) -> bool:
+        """Say whether every width gets samples in some step, once all of them are let in."""
+        if self.full_width >= 1.0 or (widths > 2 and self.random_widths < 1):
+            return False
+        step = self.widths(1.0, widths, torch.Generator())
+        return len(self.parts(step, count)) == len(step)
+
 
 def batch_slices(shares: Sequence[tuple[int, float]], count: int) -> list[tuple[int, slice]]:
     """Divide `count` samples after `shares`; the first takes what rounding leaves, no slice is empty.
@@ -108,7 +148,7 @@ def batch_slices(shares: Sequence[tuple[int, float]], count: int) -> list[tuple[
     """
     sizes = [int(share * count) for _, share in shares]
     sizes[0] += count - sum(sizes)
-    if min(sizes) < 2:
+    if min(sizes) < _LEAST:
         return [(shares[0][0], slice(0, count))]
     ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
     parts = zip(shares, sizes, ends, strict=True)

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.models.schedule import NestedDropout, Schedule, batch_slices
+from isthmus.runtime.errors import InputError
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -65,6 +66,39 @@ def test_in_a_whole_sandwich_every_width_sees_the_batch() -> None:
 
 def test_a_batch_too_small_to_share_serves_the_widest() -> None:
     assert batch_slices([(3, 0.4), (0, 0.3), (1, 0.3)], 4) == [(3, slice(0, 4))]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "widths", "count", "message"),
+    [
+        (Schedule(), 4, 6, "in batches of 6 images .* give batches of at least 7 images, or sandwich whole"),
+        (Schedule(width_shares=(0.5, 0.45)), 3, 24, "batches of at least 4[01] images"),
+        (Schedule(width_shares=(0.6, 0.4)), 4, 64, "width_shares 0.6,0.4: .* give less than 1 together"),
+        (Schedule(full_width=1.0), 2, 64, "full_width_share 1: the narrower of 2 widths"),
+        (Schedule(random_widths=0), 3, 64, "random_widths 0: of 3 widths the widest and the narrowest alone"),
+    ],
+)
+def test_a_course_that_never_trains_some_width_is_refused(
+    schedule: Schedule, widths: int, count: int, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        schedule.check_widths(widths, count)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "widths", "count"),
+    [
+        (Schedule(), 4, 7),
+        (Schedule(), 1, 2),
+        (Schedule(full_width=1.0), 1, 64),
+        (Schedule(width_shares=(0.6, 0.4), random_widths=0), 2, 5),
+        (Schedule(width_shares=(0.6, 0.4), sandwich="whole"), 4, 2),
+    ],
+)
+def test_a_course_that_trains_every_width_is_not(schedule: Schedule, widths: int, count: int) -> None:
+    schedule.check_widths(widths, count)
+    steps = [schedule.parts(schedule.widths(1.0, widths, _generator(seed)), count) for seed in range(20)]
+    assert {index for step in steps for index, _ in step} == set(range(widths))
 
 
 def test_steps_fall_by_a_factor_and_begin_anew_in_stage_two() -> None:

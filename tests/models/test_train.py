@@ -10,6 +10,7 @@ from isthmus.models.evaluate import evaluate
 from isthmus.models.network import SplitNetwork, tensor_digest
 from isthmus.models.progress import TrainProgress
 from isthmus.models.run_state import METRICS, STATE, open_run
+from isthmus.models.schedule import Schedule
 from isthmus.models.settings import RateTerm, TrainSettings
 from isthmus.models.train import train_bottleneck
 from isthmus.models.trainer import BottleneckTrainer, StepResult
@@ -169,13 +170,15 @@ def test_metrics_of_a_run_that_left_no_state_are_forgotten(tmp_path: Path) -> No
     [
         ({"epochs": 0}, "0 epochs: give at least 1"),
         ({"batch_size": 1}, "batches of 1; BatchNorm needs at least 2"),
+        ({"batch_size": 6}, "in batches of 6 images some of 4 widths would have fewer than 2"),
+        ({"schedule": Schedule(width_shares=(0.6, 0.4))}, "width_shares 0.6,0.4: in batches of 128 images"),
     ],
 )
 def test_useless_settings_are_refused(
-    make_network: Callable[..., SplitNetwork], quarters: ImageSet, changes: dict[str, int], message: str
+    make_network: Callable[..., SplitNetwork], quarters: ImageSet, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        train_bottleneck(make_network(), quarters, TrainSettings(**{"epochs": 1, **changes}))  # type: ignore[arg-type]
+        train_bottleneck(make_network(), quarters, TrainSettings(**{"epochs": 1, **changes}))
 
 
 def test_images_of_another_shape_are_refused(

@@ -107,7 +107,7 @@ def test_tokens_of_a_transformer(quarters: ImageSet) -> None:
     config = design("deit-tiny", teacher, cut="blocks.2", shape_hwc=(32, 32, 3), labels=labels, size=size)
     network = SplitNetwork(config, teacher)
     small = ImageSet(images=pixels, labels=quarters.labels[:12], classes=tuple(labels), name="tokens")
-    result = train_bottleneck(network, small, TrainSettings(epochs=2, batch_size=6))
+    result = train_bottleneck(network, small, TrainSettings(epochs=4, batch_size=8))
     assert result.steps == 4
     assert 0.0 <= evaluate(network, small).points[-1].agreement <= 1.0
 
