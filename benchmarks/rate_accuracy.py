@@ -7,11 +7,13 @@ Options:
     task: cifar10-resnet56 or imagenette-mobilenetv2. Needed.
     models: Folder of the trained bundles, by default runs/rate-accuracy/TASK: one folder a method, each a
         bundle or a folder of bundles (`slim`, `slim-short`, `bottlefit/c03`, `dedicated/w025`,
-        `ablation/no-rate-term`). Methods that are not there are listed as missing. In `codecs` there is kept
-        what image codecs' files weigh and are worth: an hour on large images, and always the same.
+        `ablation/no-rate-term`). Methods that are not there are listed as missing; ablations that the
+        comparison does not have (any more) are listed as left out. In `codecs` there is kept what image
+        codecs' files weigh and are worth: an hour on large images, and always the same.
     threads: ONNX Runtime threads.
     table: Where the table goes as Markdown, and the picture beside it as .png; by default
-        benchmarks/results/rate_accuracy-TASK.md, "none" writes neither.
+        benchmarks/results/rate_accuracy-TASK.md, but nowhere with `quick` or another folder of models.
+        "none" writes neither.
 
 Every method answers for the same images, so differences are paired: intervals are 95 % percentiles over 1,000
 draws of images, the same draws for all. `bytes` are whole payloads or files. A front keeps what no other
@@ -34,10 +36,11 @@ from _rate.curves import Images, Setting, front, least_bytes
 from _rate.equal import against_dedicated, against_whole, spans
 from _rate.image_codecs import IMAGE_CODECS, image_codec
 from _rate.picture import draw
+from _rate.places import ablations_in, bundles_in, table_file
 from _rate.table import markdown
 from _rate.tasks import Part, Task, load_task
 
-from isthmus.runtime.bundle import Bundle, load_bundle
+from isthmus.runtime.bundle import Bundle
 from isthmus.runtime.errors import InputError
 
 OURS, SHORT, TOTAL, DEDICATED, ABLATION = "slim", "slim-short", "slim-total", "dedicated", "ablation"
@@ -74,19 +77,25 @@ def run(
     """Return the table of one task, and how our bottleneck compares.
 
     Raises:
-        InputError: If the task is unknown, the data is not here, or there is no bundle of ours.
+        InputError: If the task is unknown, the data is not here, there is no bundle of ours, or the table
+            cannot be written.
     """
     if task is None:
         raise InputError("rate_accuracy needs --task cifar10-resnet56 or --task imagenette-mobilenetv2")
+    usual = ROOT / "runs" / "rate-accuracy" / task
+    folder = Path(models) if models else usual
+    file = table_file(task, table, kept=not quick and folder.resolve() == usual.resolve())
     loaded = load_task(task, limit=_QUICK_IMAGES if quick else None)
-    folder = Path(models) if models else ROOT / "runs" / "rate-accuracy" / task
-    bundles = {method: found for method in _METHODS if (found := _bundles(folder / method))}
+    bundles = {method: found for method in _METHODS if (found := bundles_in(folder / method))}
     ours = next((name for name in (OURS, SHORT) if name in bundles), None)
     if ours is None:
         raise InputError(f"{folder / OURS}: no bundle there; train and export it, or give --models DIR")
-    file = None if table == "none" else Path(table or ROOT / f"benchmarks/results/rate_accuracy-{task}.md")
+    ablations, left_out = ablations_in(folder / ABLATION)
     uncut = UncutNetwork(loaded, threads)
-    figures: dict[str, Any] = {"missing": [name for name in _METHODS if name not in bundles] or "none"}
+    figures: dict[str, Any] = {
+        "missing": [name for name in _METHODS if name not in bundles] or "none",
+        "left_out": left_out or "none",
+    }
     ratios: dict[str, Any] = {}
     for position, part in enumerate(loaded.parts):
         teacher = uncut.setting(part)
@@ -96,7 +105,7 @@ def run(
         ratios[part.name] = {
             "spans": spans(Images(part.truth_n), methods[ours]),
             **_comparison(part, teacher, methods, ours),
-            **(_equal_budget(part, teacher, methods, folder / ABLATION, threads) if SHORT in methods else {}),
+            **(_equal_budget(part, teacher, methods, ablations, threads) if SHORT in methods else {}),
         }
         if position == 0 and file is not None:
             title = f"{task}, {part.name} images"
@@ -105,14 +114,6 @@ def run(
     if file is not None:
         file.write_text(text + "\n", encoding="utf-8")
     return {"figures": figures, "ratios": ratios, "text": text}
-
-
-def _bundles(folder: Path) -> list[Bundle]:
-    """Return the bundle at `folder`, or those in it."""
-    if (folder / "manifest.json").is_file():
-        return [load_bundle(folder)]
-    inside = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [load_bundle(path) for path in inside if (path / "manifest.json").is_file()]
 
 
 def _run_methods(
@@ -181,7 +182,11 @@ def _comparison(part: Part, teacher: Setting, methods: dict[str, list[Setting]],
 
 
 def _equal_budget(
-    part: Part, teacher: Setting, methods: dict[str, list[Setting]], ablations: Path, threads: int
+    part: Part,
+    teacher: Setting,
+    methods: dict[str, list[Setting]],
+    ablations: Mapping[str, Bundle],
+    threads: int,
 ) -> dict[str, Any]:
     """Compare our network of the equal budget with what was trained alike: others, one a width, ablations."""
     images, short = Images(part.truth_n), methods[SHORT]
@@ -203,13 +208,12 @@ def _equal_budget(
             for method, said in _BUDGETS.items()
             if method in methods
         }
-    found = {
-        bundle.root.name: list(bottleneck(bundle.root.name, bundle, part, codec="rans", threads=threads))
-        for bundle in _bundles(ablations)
-    }
-    if found:
+    if ablations:
         result["ablations minus whole"] = {
-            name: against_whole(images, short, settings) for name, settings in found.items()
+            name: against_whole(
+                images, short, list(bottleneck(name, bundle, part, codec="rans", threads=threads))
+            )
+            for name, bundle in ablations.items()
         }
     return result
 

@@ -17,6 +17,8 @@ def markdown(task: str, figures: Mapping[str, Any], ratios: Mapping[str, Any]) -
     lines = [f"# Accuracy against bytes: {task}", ""]
     if figures["missing"] != "none":
         lines += [f"Not trained here, hence missing: {', '.join(figures['missing'])}.", ""]
+    if figures["left_out"] != "none":
+        lines += [f"Left out, for the comparison has no such network: {', '.join(figures['left_out'])}.", ""]
     if any("slim-short" in figures[part] and "slim" in figures[part] for part in ratios):
         lines += [_LONGER, ""]
     for part, compared in ratios.items():

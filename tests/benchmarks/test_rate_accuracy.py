@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isthmus.cli import run
 from isthmus.cli.bench import benchmark_folder, load_benchmark
+from isthmus.runtime.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +216,52 @@ def test_what_an_image_codec_gives_is_found_once(image_codecs, tmp_path, monkeyp
     other = _Uncut("b")
     run(_part(images), other, tmp_path / "codecs")
     assert other.asked == 2
+
+
+@pytest.fixture(scope="module")
+def places() -> ModuleType:
+    load_benchmark(benchmark_folder(), "rate_accuracy")
+    return sys.modules["_rate.places"]
+
+
+def test_a_quick_look_leaves_the_tracked_table_alone(places, tmp_path):
+    tracked = places.table_file("cifar10-resnet56", None, kept=True)
+    assert tracked == benchmark_folder() / "results" / "rate_accuracy-cifar10-resnet56.md"
+    assert places.table_file("cifar10-resnet56", None, kept=False) is None
+    assert places.table_file("cifar10-resnet56", "none", kept=True) is None
+    own = tmp_path / "own.md"
+    assert places.table_file("cifar10-resnet56", str(own), kept=False) == own
+    with pytest.raises(InputError, match="is a folder"):
+        places.table_file("cifar10-resnet56", str(tmp_path), kept=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"quick": True}, {"models": "elsewhere"}])
+def test_only_a_whole_run_of_the_usual_models_is_kept(places, options, monkeypatch):
+    benchmark = sys.modules["isthmus_benchmark_rate_accuracy"]
+
+    class AskedError(Exception):
+        pass
+
+    def asked(task: str, table: str | None, *, kept: bool) -> None:
+        raise AskedError(kept)
+
+    monkeypatch.setattr(benchmark, "table_file", asked)
+    with pytest.raises(AskedError) as found:
+        benchmark.run(task="cifar10-resnet56", **options)
+    assert found.value.args == (not options,)
+
+
+def test_a_table_without_a_folder_is_known_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ISTHMUS_DATA", str(tmp_path / "no data"))
+    table = tmp_path / "nowhere" / "table.md"
+    assert run(["bench", "rate-accuracy", "--task", "cifar10-resnet56", "--table", str(table)]) == 3
+    assert f"{table}: its folder does not exist" in "".join(capsys.readouterr().err.split("\n"))
+
+
+def test_an_ablation_of_an_older_comparison_is_left_out(places, tiny_bundle, tmp_path):
+    for name in ("no-rate-term", "no-delayed-shrinking"):
+        shutil.copytree(tiny_bundle, tmp_path / "ablation" / name)
+    found, left_out = places.ablations_in(tmp_path / "ablation")
+    assert list(found) == ["no-rate-term"]
+    assert left_out == ["ablation/no-delayed-shrinking"]
+    assert places.ablations_in(tmp_path / "nowhere") == ({}, [])

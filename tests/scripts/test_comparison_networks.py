@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from isthmus.cli.bench import benchmark_folder, load_benchmark
 from isthmus.models.backbones import make_model
 from isthmus.models.design import design
 from isthmus.models.option_layers import converted, to_toml, tomllib
@@ -83,6 +84,14 @@ def test_an_ablation_changes_one_thing(networks):
         "no-rate-term": {"target_bytes", "rate_price"},
         "delayed-shrinking": {"full_width_share"},
         "alpha-divergence": {"answer_loss"},
+    }
+
+
+def test_the_benchmark_knows_every_ablation(networks):
+    load_benchmark(benchmark_folder(), "rate_accuracy")
+    known = {f"ablation/{name}" for name in sys.modules["_rate.places"].ABLATIONS}
+    assert known == {name for name in _all(networks) if name.startswith("ablation/")} | {
+        networks.UNCALIBRATED
     }
 
 
