@@ -32,7 +32,7 @@ from isthmus.models.head_choice import MAX_LOSS
 from isthmus.models.int8_head import ENTRIES, write_int8_head
 from isthmus.models.network import SplitNetwork
 from isthmus.models.onnx_export import export_module
-from isthmus.models.output_names import labelled_for
+from isthmus.models.output_names import check_images, labelled_for
 from isthmus.runtime.bundle.networks import Network
 from isthmus.runtime.datasets import ImageSet, load_dataset, spread
 from isthmus.runtime.errors import InputError
@@ -91,7 +91,9 @@ def run(
 def _images(network: SplitNetwork, spec: str, split: Any, limit: int | None) -> ImageSet:
     config = network.config
     size = (config.input_height, config.input_width) if spec.startswith("folder:") else None
-    return load_dataset(spec, split=split, size=size, limit=limit)
+    images = load_dataset(spec, split=split, size=size, limit=limit)
+    check_images(config, images)
+    return images
 
 
 def _networks(network: SplitNetwork, calibration_nhwc: NDArray[np.uint8], folder: Path) -> dict[str, Network]:
