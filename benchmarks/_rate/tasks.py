@@ -12,7 +12,6 @@ from pathlib import Path
 
 import _networks
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
@@ -126,9 +125,3 @@ TASKS: dict[str, Callable[[Path, int | None], Task]] = {
     "cifar10-resnet56": _cifar,
     "imagenette-mobilenetv2": _imagenette,
 }
-
-
-def answers(logits: torch.Tensor) -> NDArray[np.int64]:
-    """Return the class of the largest of `logits` [n, classes] per row."""
-    found: NDArray[np.int64] = logits.argmax(1).numpy()
-    return found
