@@ -2,8 +2,9 @@
 
 Run it as `scripts/train-comparison TASK`. Under runs/rate-accuracy/TASK, where `isthmus bench rate-accuracy`
 looks, `training/` holds each network's settings, checkpoint and log, and the views that all share; the
-bundles lie beside it. Underneath are `isthmus train` and `isthmus export`; an interrupted run goes on where
-it was.
+bundles lie beside it, exported again where the checkpoint is another. Underneath are `isthmus train` and
+`isthmus export`; an interrupted run goes on where it was: Ctrl-C waits until the work so far is saved, a
+second one ends it at once. Exit codes are those of `isthmus`, 128 + n where signal n ended a command of it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -27,11 +29,14 @@ from isthmus.models.option_layers import to_toml
 from isthmus.models.recipes import load_recipe
 from isthmus.models.run_state import has_state
 from isthmus.models.width_statistics import share_widest
+from isthmus.runtime.bundle import load_bundle
 from isthmus.runtime.datasets import hold_out, load_dataset, parse_size
-from isthmus.runtime.errors import InputError, IsthmusError
+from isthmus.runtime.errors import BundleError, InputError, IsthmusError
 
 ROOT = Path(__file__).resolve().parent.parent
 _LOG = "log.txt"
+# What a shell adds to the number of the signal that ended a process.
+_SIGNALLED = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(asked)
     except IsthmusError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     except subprocess.CalledProcessError as error:
-        print(f"error: {shlex.join(error.cmd)}: exit code {error.returncode}", file=sys.stderr)
-        return int(error.returncode)
+        code = error.returncode if error.returncode >= 0 else _SIGNALLED - error.returncode
+        print(f"error: {shlex.join(error.cmd)}: exit code {code}", file=sys.stderr)
+        return int(code)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from what is saved", file=sys.stderr)
+        return _SIGNALLED + signal.SIGINT
 
 
 def data_folder() -> Path:
@@ -119,7 +128,8 @@ def _run(asked: argparse.Namespace) -> int:
     print(f"{len(chosen)} networks, {epochs} passes over {work.trained_images()} images each", flush=True)
     for one in chosen:
         if asked.list:
-            print(f"{one.name}: {work.state(one.name)}")
+            for name in (one.name, UNCALIBRATED) if one.name == OURS and task.ablations else (one.name,):
+                print(f"{name}: {work.state(name)}")
             continue
         started = time.monotonic()
         done = work.trained(one)
@@ -149,12 +159,12 @@ class Workshop:
 
     def state(self, name: str) -> str:
         """Say how far a network is."""
-        if (self._out / name / "manifest.json").is_file():
-            return "exported"
-        folder = self._training / name
-        if (folder / CHECKPOINT_NAME).is_file():
-            return "trained"
-        return "begun" if has_state(folder) else "not begun"
+        trained = self._trained_digest(name)
+        if name == UNCALIBRATED and trained != self._trained_digest(OURS):
+            trained = None
+        if trained is None:
+            return "begun" if has_state(self._training / name) else "not begun"
+        return "exported" if self._exported_digest(name) == trained else "trained"
 
     def trained(self, one: Contender) -> bool:
         """Train a network, or what is left of it; True if there was nothing to do.
@@ -181,9 +191,9 @@ class Workshop:
         return False
 
     def exported(self, name: str) -> bool:
-        """Export a trained network; True if that was done before."""
+        """Export a trained network; True if that was done before, of the same training."""
         folder = self._training / name
-        if (self._out / name / "manifest.json").is_file():
+        if self._exported_digest(name) == self._trained_digest(name):
             return True
         self._isthmus("export", folder, "--out", self._out / name, log=folder / _LOG)
         return False
@@ -191,7 +201,8 @@ class Workshop:
     def uncalibrated(self) -> None:
         """Export ours with the widest's statistics at every width: what leaving calibration out means."""
         folder = self._training / UNCALIBRATED
-        if not (folder / CHECKPOINT_NAME).is_file():
+        # Its facts are those of ours, so that its digest says which training of ours it is made of.
+        if self._trained_digest(UNCALIBRATED) != self._trained_digest(OURS):
             network = load_checkpoint(self._training / OURS, weights=self._weights)
             share_widest(network)
             facts = read_checkpoint(self._training / OURS / CHECKPOINT_NAME)["facts"]
@@ -203,6 +214,18 @@ class Workshop:
             )
         self.exported(UNCALIBRATED)
 
+    def _trained_digest(self, name: str) -> str | None:
+        """Return the digest of a network's trained tensors, or None if it is not trained."""
+        file = self._training / name / CHECKPOINT_NAME
+        return str(read_checkpoint(file)["facts"].get("digest", "unknown")) if file.is_file() else None
+
+    def _exported_digest(self, name: str) -> str | None:
+        """Return the digest of the trained tensors that a bundle was made of, or None without a sound one."""
+        try:
+            return load_bundle(self._out / name).manifest.provenance.get("train_digest")
+        except BundleError:
+            return None
+
     def _isthmus(self, verb: str, *flags: Any, log: Path) -> None:
         """Run `isthmus VERB` on the task's data, its output appended to `log`."""
         shared = ["--dataset", self._dataset, "--weights", self._weights, "--threads", self._threads]
@@ -210,7 +233,28 @@ class Workshop:
         with log.open("a", encoding="utf-8") as file:
             file.write(f"$ isthmus {shlex.join(command[3:])}\n")
             file.flush()
-            subprocess.run(command, check=True, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT)
+            child = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT)
+            code = _wait(child)
+        if code:
+            raise subprocess.CalledProcessError(code, command)
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    """Return the exit code of `child`, which Ctrl-C reaches as well: it saves, and may take its time for it.
+
+    Raises:
+        KeyboardInterrupt: If there was one, once the child has ended; a second one ends it.
+    """
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        print("waiting until the work so far is saved; once more to stop at once", file=sys.stderr)
+        try:
+            child.wait()
+        except KeyboardInterrupt:
+            child.terminate()
+            child.wait()
+        raise
 
 
 if __name__ == "__main__":
