@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from isthmus.models.families.layers import SlimConv2d
 from isthmus.models.families.projection import PrivateProjection, SharedProjection
+from isthmus.models.families.tokens import TokenEncoder
 from isthmus.models.quantise import LatentQuantiser
 from isthmus.models.split_network import SplitNetwork
 from isthmus.runtime.errors import InputError
@@ -114,7 +115,7 @@ def _ends(network: SplitNetwork) -> tuple[_Projection, nn.Conv2d, nn.Conv2d]:
         found = _Projection(project, None, None)
     elif isinstance(project, SharedProjection):
         found = _Projection(project.conv, project.gain, project.bias)
-    elif isinstance(project, SlimConv2d):
+    elif isinstance(project, SlimConv2d) and not isinstance(encoder, TokenEncoder):  # its class tokens alone
         found = _Projection(project, encoder.gain, encoder.bias)
     if found is None or not isinstance(network.quantiser, LatentQuantiser):
         raise InputError(f"linear_start: bottleneck {config.family!r} has no projection to fit; give 0")

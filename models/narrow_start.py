@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from isthmus.models.families.layers import SlimBatchNorm2d
 from isthmus.models.families.projection import PrivateProjection, SharedProjection
 from isthmus.models.families.slim_encoder import SlimEncoder
+from isthmus.models.families.tokens import TokenEncoder
 from isthmus.models.linear_start import regression
 from isthmus.models.rate import LatentPrior
 from isthmus.models.split_network import SplitNetwork
@@ -33,7 +34,9 @@ def start_narrower(network: SplitNetwork, prior: LatentPrior, images_nhwc: Tenso
     for module in network.encoder.modules():
         if isinstance(module, SlimBatchNorm2d) and module.private:
             _spread(module.weight, module.bias)
-        elif isinstance(module, SlimEncoder | SharedProjection):
+        elif isinstance(module, SlimEncoder | SharedProjection) or (
+            isinstance(module, TokenEncoder) and module.plane[0]
+        ):
             _spread(module.gain, module.bias)
     _spread(prior.location, prior.log_spread)
     project = getattr(network.encoder, "project", None)

@@ -6,8 +6,11 @@ import torch
 from isthmus.models.backbones.transformer import Deit, VisionTransformer
 from isthmus.models.cutting import list_cuts
 from isthmus.models.design import BottleneckSize
+from isthmus.models.linear_start import start_linearly
+from isthmus.models.narrow_start import start_narrower
 from isthmus.models.network import SplitNetwork
-from isthmus.runtime.errors import PlanError
+from isthmus.models.rate import LatentPrior
+from isthmus.runtime.errors import InputError, PlanError
 
 SHAPE = (32, 48, 3)
 
@@ -90,3 +93,17 @@ def test_a_network_without_class_token(
     codes = network.codes(images, 0)
     assert network.logits(codes).std(0).max() > 0
     assert ((network.materialise_head(0)(images) != codes).float().mean()) < 0.01
+
+
+@torch.no_grad()
+def test_narrower_widths_begin_with_the_widests_class_tokens(split: SplitNetwork) -> None:
+    encoder, prior = split.encoder, LatentPrior(len(split.config.widths), split.config.channels)
+    encoder.gain[-1], encoder.bias[-1] = 2.0, 0.5
+    start_narrower(split.train(), prior, torch.randint(0, 256, (4, *SHAPE), dtype=torch.uint8))
+    assert torch.equal(encoder.gain, torch.full_like(encoder.gain, 2.0))
+    assert torch.equal(encoder.bias, torch.full_like(encoder.bias, 0.5))
+
+
+def test_a_linear_start_is_refused_in_one_line(split: SplitNetwork) -> None:
+    with pytest.raises(InputError, match="linear_start: bottleneck 'token' has no projection to fit"):
+        start_linearly(split, torch.randint(0, 256, (4, *SHAPE), dtype=torch.uint8))
