@@ -52,6 +52,12 @@ class Objective:
         self.noise = torch.Generator(self.device).manual_seed(settings.seed + 1)
         self.prior = LatentPrior(len(config.widths), config.channels).to(self.device)
         self.price = _rate_price(settings, len(config.widths), config.channel_counts)
+        shares = () if settings.nested is None else settings.nested.shares
+        if len(shares) not in (0, len(config.channel_counts)):
+            raise InputError(
+                f"count_shares: {len(shares)} for the channel counts {config.channel_counts}; give "
+                f"{len(config.channel_counts)}, or none"
+            )
         # Weights that autocast need not convert in every step.
         dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
         self._teacher_segments = folded([network.teacher_head, *network.teacher_tail], dtype)
@@ -237,7 +243,10 @@ def _rate_price(settings: TrainSettings, widths: int, counts: Sequence[int]) -> 
     if not rate.target_bits:
         return RatePrice(first, counts[-1:])
     rows = rate.target_bits * widths if len(rate.target_bits) == 1 else rate.target_bits
-    if any(len(row) not in (1, len(counts)) for row in rows):
-        raise InputError(f"target bytes {rows}: give one per width, or {len(counts)}, one per channel count")
+    if len({len(row) for row in rows}) > 1 or len(rows[0]) not in (1, len(counts)):
+        shown = ",".join("/".join(f"{bits / 8:g}" for bits in row) for row in rate.target_bits)
+        raise InputError(
+            f"target_bytes {shown}: give each width one, or each of them {len(counts)}, one per channel count"
+        )
     per_count = len(rows[0]) == len(counts) > 1
     return RatePrice(first, counts if per_count else counts[-1:], rows, rate.speed)

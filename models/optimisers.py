@@ -32,7 +32,9 @@ def make_optimiser(
     """
     known = {id(value) for name, value in network.named_parameters() if name in started}
     kind = (settings.answer_optimiser if answers else None) or settings.optimiser
-    rate = (settings.answer_learning_rate if answers else None) or settings.learning_rate
+    rate = settings.learning_rate
+    if answers and settings.answer_learning_rate is not None:
+        rate = settings.answer_learning_rate
     decay = settings.weight_decay
     if answers and settings.answer_weight_decay is not None:
         decay = settings.answer_weight_decay

@@ -101,10 +101,12 @@ def converted(name: str, value: Any) -> Any:
     return result
 
 
-def to_toml(settings: Mapping[str, Any]) -> str:
-    """Return `settings` as a TOML file that reads back to the same; what is unset is left out."""
+def to_toml(settings: Mapping[str, Any], *, unset: bool = False) -> str:
+    """Return `settings` as a TOML file that reads back to the same; with `unset`, unset ones as comments."""
     plain = {name: value for name, value in settings.items() if value is not None and value != {}}
     lines = [f"{name} = {_toml(value)}" for name, value in plain.items() if not isinstance(value, Mapping)]
+    if unset:  # before the tables, where it can be filled in
+        lines += [f"# {name} =" for name in settings if name not in plain]
     for name, value in plain.items():
         if isinstance(value, Mapping):
             lines += [f"\n[{name}]", *(f"{key} = {_toml(item)}" for key, item in value.items())]
@@ -158,11 +160,19 @@ def _text(name: str, value: Any) -> str:
 
 def _list(name: str, value: Any) -> list[Any]:
     """Return numbers, or rows of numbers: a text has commas between them, and slashes within a row."""
+    shown = f"--{name.replace('_', '-')} {value!r}"
     try:
-        return _numbers(value)
+        items = _numbers(value)
     except (TypeError, ValueError):
-        shown = f"--{name.replace('_', '-')} {value!r}"
         raise InputError(f"{shown}: give numbers separated by commas") from None
+    rows = [item for item in items if isinstance(item, list)]
+    if rows and not OPTIONS[name].rows:
+        raise InputError(f"{shown}: give numbers separated by commas, no rows of them")
+    if OPTIONS[name].rows and not (items and all(rows)):
+        raise InputError(f"{shown}: give numbers, or rows of numbers, none of them empty")
+    if any(isinstance(item, list) for row in rows for item in row):
+        raise InputError(f"{shown}: give rows of numbers, not rows of rows")
+    return items
 
 
 def _numbers(value: Any) -> list[Any]:

@@ -15,13 +15,19 @@ Kind = Literal["text", "whole", "number", "flag", "path", "list", "table"]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting: what kind of value, what it means, its default (None: unset), and the words it may be."""
+    """One setting: what kind of value, what it means, its default (None: unset), and the words it may be.
+
+    Attributes:
+        least: Of a number.
+        rows: Whether a list may hold rows of numbers.
+    """
 
     kind: Kind
     help: str
     default: Any = None
     choices: tuple[str, ...] = ()
     least: float | None = None
+    rows: bool = False
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -125,7 +131,9 @@ OPTIONS: Mapping[str, Option] = {
     "freeze_encoder": Option("flag", "Stage 2 trains decoder and tail only.", False),
     # Rate, channels, quantisation
     "target_bytes": Option(
-        "list", "Mean bytes of a whole latent to steer to: one, one per width, or rows as 60/120/200/300."
+        "list",
+        "Mean bytes of a whole latent to steer to: one, one per width, or rows as 60/120/200/300.",
+        rows=True,
     ),
     "first_price": Option("number", "The price steering begins with, in loss per bit.", 1e-5, least=0),
     "rate_price": Option("list", "A fixed price instead: one, or one per width; 0: no rate term."),

@@ -12,6 +12,7 @@ from isthmus.models.schedule import NestedDropout, Schedule
 from isthmus.models.settings import RateTerm, TrainSettings
 from isthmus.models.trainer import BottleneckTrainer
 from isthmus.runtime.datasets import ImageSet
+from isthmus.runtime.errors import InputError
 
 
 @pytest.fixture
@@ -83,6 +84,29 @@ def test_short_prefixes_weigh_less_in_the_answer(
         for power in (0.0, 1.0)
     ]
     assert answers[1] == pytest.approx(answers[0] / 8, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        # As many shares as channel counts: more would draw a count that is not there, fewer never the last.
+        (
+            {"nested": NestedDropout(shares=(0.2,) * 5)},
+            r"count_shares: 5 for the channel counts \(1, 2, 4, 8\)",
+        ),
+        ({"nested": NestedDropout(shares=(0.5, 0.5))}, "give 4, or none"),
+        (
+            {"rate": RateTerm(target_bits=((80.0, 160.0, 240.0, 320.0), (400.0,)))},
+            "target_bytes 10/20/30/40,50: give each width one, or each of them 4",
+        ),
+        ({"rate": RateTerm(target_bits=((80.0, 160.0),))}, "target_bytes 10/20: give each width one"),
+    ],
+)
+def test_lists_that_do_not_fit_the_bottleneck_are_one_line(
+    make_network: Callable[..., SplitNetwork], settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        _trainer(make_network(widths=(0.5, 1.0)), **settings)
 
 
 def test_levels_have_their_own_weights(

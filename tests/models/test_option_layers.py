@@ -67,6 +67,12 @@ def test_every_layer_writes_values_its_own_way(name: str, value: Any, wanted: An
         ("flip", "maybe", "flip 'maybe': give true or false"),
         ("decay", "linear", "decay 'linear': give one of cosine, steps, constant"),
         ("widths", "a,b", "--widths 'a,b': give numbers separated by commas"),
+        ("mean", "0.4/0.5", "--mean '0.4/0.5': give numbers separated by commas, no rows"),
+        ("count_shares", "1/2", "--count-shares '1/2': give numbers separated by commas, no rows"),
+        ("width_shares", "0.4/0.3,0.2", "--width-shares '0.4/0.3,0.2': give numbers separated by commas"),
+        ("target_bytes", [], "--target-bytes .*: give numbers, or rows of numbers, none of them empty"),
+        ("target_bytes", [[]], "--target-bytes .*: give numbers, or rows of numbers, none of them empty"),
+        ("target_bytes", [[[9]]], "--target-bytes .*: give rows of numbers, not rows of rows"),
         ("structure", "depth", "structure 'depth': give NAME=VALUE"),
         ("cut", ["a"], "cut .*: give a text"),
     ],
@@ -98,5 +104,9 @@ def test_a_whole_configuration_reads_back_the_same(tmp_path: Path) -> None:
     whole = with_defaults(given)
     assert set(whole) == set(OPTIONS)
     file = tmp_path / "config.toml"
-    file.write_text(to_toml(whole))
-    assert with_defaults(read_layers({}, file=file, environ={})) == whole
+    for text in (to_toml(whole), to_toml(whole, unset=True)):
+        file.write_text(text)
+        assert with_defaults(read_layers({}, file=file, environ={})) == whole
+    lines = text.splitlines()
+    assert "# weights =" in lines[: lines.index("[structure]")]
+    assert "# epochs =" not in lines
