@@ -8,6 +8,7 @@ and its rate term.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ _METHOD = frozenset(
 )
 # What delayed shrinking leaves to the full width alone, where it is used.
 _DELAYED = 0.3
+# Channels of an encoder's first stage in the ensemble, each next one has twice as many.
+_STAGE = 48
 # Short runs end before a longer average has forgotten where it began.
 _AVERAGE = 0.99
 
@@ -116,7 +119,20 @@ def _fields(spec: Any) -> dict[str, Any]:
 
 def _ensemble(ours: Mapping[str, Any], course: Mapping[str, Any]) -> dict[str, Any]:
     recipe = load_recipe("ensemble")
-    kept = {name: recipe[name] for name in ("family", "full_channels", "offered_channels", "encoder")}
-    # So many values a place that four bits of them are as many as the largest uint8 bottleneck's.
-    own = {"channels": ours["channels"], "decoder": ours["decoder"], "rate_price": [0]}
-    return {**course, **kept, **own, "full_width_share": _DELAYED}
+    kept = {name: recipe[name] for name in ("family", "full_channels", "offered_channels")}
+    # Its latent has the plane of ours, and at each place as many values: of one to four bits, ours of eight.
+    own = {**_stages(ours), "channels": ours["channels"], "decoder": ours["decoder"], "rate_price": [0]}
+    return {**course, **kept, **own, "full_width_share": ours["full_width_share"]}
+
+
+def _stages(ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stages of convolutions that lead an encoder to the plane of our latent."""
+    strides = [parse_layer(text).stride for text in ours["structure"]["layers"]]
+    halvings = math.prod(strides).bit_length() - 1
+    # From large images the first stage goes a quarter of the way at once: with halvings alone an ensemble
+    # would compute more than the uncut network.
+    first = 4 if halvings > 3 else 2
+    stages = halvings - 1 if first == 4 else halvings
+    encoder = {"encoder": ",".join(f"{_STAGE * 2**number}x1" for number in range(stages))}
+    large = {"structure": {"strides": [first, *[2] * (stages - 1)], "stem_kernel": 7}}
+    return {**encoder, **(large if first == 4 else {})}

@@ -95,6 +95,36 @@ def test_the_benchmark_knows_every_ablation(networks):
     }
 
 
+@pytest.mark.parametrize(
+    ("recipe", "side", "cut_chw", "stages"),
+    [
+        (CIFAR, 32, (64, 8, 8), ((48, 1), (96, 1))),
+        ("imagenette-mobilenetv2", 224, (96, 14, 14), ((48, 1), (96, 1), (192, 1))),
+    ],
+)
+def test_the_ensemble_has_the_plane_of_our_latent(networks, recipe, side, cut_chw, stages):
+    from isthmus.cli._train_flags import bottleneck_size
+    from isthmus.models.cutting import CutSite
+    from isthmus.models.families import family_named
+    from isthmus.models.option_layers import with_defaults
+
+    found = _all(networks, recipe)
+    site = CutSite(name="cut", shape_chw=cut_chw)
+
+    def layout(name):
+        size = bottleneck_size(with_defaults(found[name]))
+        family = family_named(size.family)
+        assert family.fits(site, (side, side, 3), size)
+        return family.layout(site, (side, side, 3), size)
+
+    ours, ensemble = layout("slim-short"), layout("ensemble")
+    assert (ensemble.latent_height, ensemble.latent_width) == (ours.latent_height, ours.latent_width)
+    assert ensemble.encoder_stages == stages
+    # Of each value four bits, a channel each.
+    assert ensemble.channels == 4 * ours.channels
+    assert found["ensemble"]["full_width_share"] == found["slim-short"]["full_width_share"]
+
+
 def test_a_dedicated_network_has_the_layers_of_its_width(networks):
     from isthmus.cli._train_flags import bottleneck_size
     from isthmus.models.network import SplitNetwork
