@@ -5,12 +5,12 @@ For progress and recipes. What a bundle is worth is measured on the exported fil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from isthmus.models.split_network import SplitNetwork
 from isthmus.runtime.datasets import ImageSet
@@ -46,17 +46,8 @@ class Evaluation:
     exits: tuple[float, ...]
 
 
-def accuracy(module: nn.Module, images: ImageSet) -> float:
-    """Return the share of `images` that `module` (uint8 [n, h, w, c] → logits) labels rightly, in [0, 1]."""
-    with torch.no_grad():
-        right = sum(int((module(batch).argmax(1) == labels).sum()) for batch, labels in batches(images))
-    return right / len(images)
-
-
-def evaluate(
-    network: SplitNetwork, images: ImageSet, *, width_indices: Sequence[int] | None = None
-) -> Evaluation:
-    """Measure the operating points of `network` on `images`, of all widths or those given.
+def evaluate(network: SplitNetwork, images: ImageSet) -> Evaluation:
+    """Measure the operating points of `network` on `images`.
 
     Raises:
         GateError: If a width was never calibrated.
@@ -68,7 +59,7 @@ def evaluate(
     teacher = torch.cat(uncut).cpu()
     points: list[PointResult] = []
     exits: list[float] = []
-    for width_index in range(len(network.config.widths)) if width_indices is None else width_indices:
+    for width_index in range(len(network.config.widths)):
         codes = torch.cat([network.codes(batch.to(device), width_index) for batch, _ in batches(images)])
         channel_bytes = entropy_bytes(codes)
         for channels in network.config.channel_counts:

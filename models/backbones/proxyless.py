@@ -1,21 +1,17 @@
 """ProxylessNAS networks (Cai et al. 2019): inverted residuals whose kernels and expansions were searched.
 
-Parameter names are those of the published weights. The architecture is a list of blocks; the published JSON
-description can be read into one.
+Parameter names are those of the published weights. The architecture is a list of blocks, as in the published
+JSON description.
 """
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from isthmus.models.backbones.blocks import initialise
-from isthmus.runtime.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +62,6 @@ W03 = Architecture(
     ),
     last=384,
 )
-
-
-def read_architecture(path: Path) -> Architecture:
-    """Return the architecture that a published JSON description names.
-
-    Raises:
-        InputError: If the file is no such description.
-    """
-    try:
-        description = json.loads(path.read_text())
-        return Architecture(
-            stem=int(description["first_conv"]["out_channels"]),
-            blocks=tuple(_block(entry["mobile_inverted_conv"]) for entry in description["blocks"]),
-            last=int(description["feature_mix_layer"]["out_channels"]),
-        )
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; give a ProxylessNAS JSON file") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: no ProxylessNAS architecture ({type(error).__name__}: {error}); give its JSON file"
-        ) from None
-
-
-def _block(entry: dict[str, Any]) -> Block | None:
-    if entry["name"] == "ZeroLayer":
-        return None
-    return Block(entry["kernel_size"], entry["expand_ratio"], entry["out_channels"], entry["stride"])
 
 
 class InvertedConv(nn.Sequential):

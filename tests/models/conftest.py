@@ -52,6 +52,18 @@ def quarters_state(quarters: ImageSet, _one_thread: None) -> dict[str, torch.Ten
 
 
 @pytest.fixture
+def share_right() -> Callable[[nn.Module, ImageSet], float]:
+    """Return a function that says which share of images a module (uint8 [n, h, w, c] → logits) gets right."""
+
+    def share(module: nn.Module, images: ImageSet) -> float:
+        with torch.no_grad():
+            answers = torch.cat([module(part) for part in torch.from_numpy(images.images).split(250)])
+        return float((answers.argmax(1).numpy() == images.labels).mean())
+
+    return share
+
+
+@pytest.fixture
 def make_teacher(quarters_state: dict[str, torch.Tensor]) -> Callable[[], nn.Module]:
     """Return a function that makes a fresh, trained teacher."""
     from isthmus.models.backbones import make_model

@@ -1,10 +1,10 @@
+import dataclasses
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from isthmus.models.evaluate import accuracy, entropy_bytes, evaluate
+from isthmus.models.evaluate import entropy_bytes, evaluate
 from isthmus.models.network import SplitNetwork
 from isthmus.runtime.datasets import ImageSet
 
@@ -17,30 +17,25 @@ def test_entropy_of_known_codes() -> None:
     assert entropy_bytes(codes) == pytest.approx([0.0, 0.5, 2.0])
 
 
-def test_accuracy_counts_right_answers(quarters_test: ImageSet) -> None:
-    class Oracle(torch.nn.Module):
-        def forward(self, batch_nhwc: torch.Tensor) -> torch.Tensor:
-            quarters = batch_nhwc.float().reshape(-1, 2, 8, 2, 8).mean((2, 4)).flatten(1)
-            return quarters.roll(1, dims=1) if batch_nhwc[0, 0, 0, 0] % 2 > 1 else quarters
-
-    assert accuracy(Oracle(), quarters_test) == 1.0
-    wrong = ImageSet(
-        images=quarters_test.images,
-        labels=np.roll(quarters_test.labels, 1),
-        classes=quarters_test.classes,
-        name="wrong",
-    )
-    assert accuracy(Oracle(), wrong) == 0.0
-
-
-def test_evaluation_lists_every_point_of_the_widths_asked_for(
-    calibrated: SplitNetwork, quarters_test: ImageSet
-) -> None:
-    found = evaluate(calibrated, quarters_test, width_indices=[0, 3])
+def test_evaluation_lists_every_point(calibrated: SplitNetwork, quarters_test: ImageSet) -> None:
+    found = evaluate(calibrated, quarters_test)
     assert [(point.width_index, point.channels) for point in found.points] == [
-        (width, channels) for width in (0, 3) for channels in (1, 2, 4, 8)
+        (width, channels) for width in range(4) for channels in (1, 2, 4, 8)
     ]
-    assert len(found.exits) == 2
+    assert len(found.exits) == 4
     assert found.teacher > 0.95
     codes = calibrated.codes(torch.from_numpy(quarters_test.images), 3)
     assert math.isclose(found.points[-1].entropy_bytes, sum(entropy_bytes(codes)))
+
+
+def test_accuracy_is_against_the_labels_and_agreement_against_the_uncut_network(
+    calibrated: SplitNetwork, quarters_test: ImageSet
+) -> None:
+    right = evaluate(calibrated, quarters_test)
+    moved = dataclasses.replace(quarters_test, labels=(quarters_test.labels + 1) % 4)
+    wrong = evaluate(calibrated, moved)
+    assert wrong.teacher < 0.05
+    assert [point.agreement for point in wrong.points] == [point.agreement for point in right.points]
+    logits = calibrated.logits(calibrated.codes(torch.from_numpy(quarters_test.images), 3), 8)
+    found = (logits.argmax(1).numpy() == moved.labels).mean()
+    assert math.isclose(wrong.points[-1].accuracy, found)
