@@ -104,13 +104,15 @@ def share_of(right: int, count: int) -> Share:
 def load_test_images(bundle: Bundle, spec: str, *, limit: int | None = None) -> ImageSet:
     """Load the test part of the data set `spec`, as the heads of `bundle` take images.
 
-    As in export: photographs are scaled and cropped to the network's size, arrays must have it.
+    As in export: photographs are scaled and cropped to the network's size; so are arrays if it was trained
+    on images that were, else they must have it.
 
     Raises:
         InputError: If the data set cannot be used or does not fit the bundle.
     """
     wanted = bundle.manifest.input
-    size = (wanted.height, wanted.width) if spec.startswith("folder:") else None
+    fitted = spec.startswith("folder:") or "train_size" in bundle.manifest.provenance
+    size = (wanted.height, wanted.width) if fitted else None
     images = load_dataset(spec, split="test", size=size, limit=limit)
     images = images.with_classes(bundle.manifest.labels)
     images.check_fits((wanted.height, wanted.width, wanted.channels), bundle.manifest.labels)

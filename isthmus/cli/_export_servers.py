@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -23,7 +24,7 @@ MlserverFlag = Annotated[
 TritonBackendFlag = Annotated[
     str, typer.Option(help="Triton's backend: onnxruntime, or python where it has no other.")
 ]
-MaxBatchFlag = Annotated[int, typer.Option(help="Most latents of a batch in Triton.")]
+MaxBatchFlag = Annotated[int, typer.Option(min=1, max=4096, help="Most latents of a batch in Triton.")]
 
 # As many as our own server lets wait.
 _QUEUE_FRAMES = 256
@@ -49,6 +50,14 @@ class ServerFiles:
     def wanted(self) -> bool:
         """Say whether there is anything to write."""
         return self.triton is not None or self.mlserver is not None
+
+    def check(self) -> None:
+        """Refuse a backend that is none, before anything is loaded.
+
+        Raises:
+            InputError: If there is no such backend.
+        """
+        _backend(self.triton_backend)
 
     def write(self, bundle: Bundle) -> dict[str, str]:
         """Write the files and return the directories by server.
@@ -81,14 +90,27 @@ def is_bundle(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
-def export_for_servers(root: Path, files: ServerFiles, *, as_json: bool) -> None:
+def export_for_servers(root: Path, files: ServerFiles, others: Mapping[str, bool], *, as_json: bool) -> None:
     """Write the bundle in `root` for other servers and say so.
 
+    Args:
+        root: The bundle; it stays as it is.
+        files: What is to be written.
+        others: Flags for checkpoints alone, and whether they are given.
+        as_json: Whether to print JSON.
+
     Raises:
-        BundleError, InputError: As `ServerFiles.write`.
+        InputError: If one of the others is given, nothing is to be written, or as `ServerFiles.write`.
+        BundleError: As `ServerFiles.write`.
     """
     from isthmus.runtime.bundle import load_bundle
+    from isthmus.runtime.errors import InputError
 
+    if not files.wanted:
+        raise InputError(f"{root} is a bundle: say --triton DIR or --mlserver DIR, or give a checkpoint")
+    ignored = [flag for flag, given in others.items() if given]
+    if ignored:
+        raise InputError(f"{root} is a bundle, which is left as it is: leave out {', '.join(ignored)}")
     bundle = load_bundle(root)
     written = files.write(bundle)
     if as_json:

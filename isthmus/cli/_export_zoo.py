@@ -73,6 +73,22 @@ class Source:
         return load_checkpoint(file, weights=self.weights), read_checkpoint(file)["facts"]
 
 
+def read_notes(notes: Path | None, to_zoo: Path | None) -> str:
+    """Return the text for an entry's card; it is read before anything that takes long.
+
+    Raises:
+        InputError: If no entry is asked for, or the file cannot be read.
+    """
+    if notes is None:
+        return ""
+    if to_zoo is None:
+        raise InputError(f"--notes {notes}: they are for the card of a zoo entry; give --to-zoo DIR too")
+    try:
+        return notes.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{notes}: {getattr(error, 'strerror', None) or error}; give another file") from None
+
+
 def through_entry(
     network: SplitNetwork, facts: Mapping[str, str], folder: Path, weights: Path, images: ImageSet
 ) -> tuple[SplitNetwork, dict[str, str], Storage]:
@@ -112,23 +128,19 @@ def write_card(
     storage: Storage,
     *,
     test: ImageSet | None,
-    notes: Path | None,
+    notes: str,
 ) -> None:
     """Write the card of the entry in `folder`.
 
     Raises:
-        InputError: If the notes cannot be read or the card cannot be written.
+        InputError: If the card cannot be written.
     """
     from isthmus.models.output_names import labelled_for
     from isthmus.models.zoo.entry import CARD
 
-    try:
-        text = notes.read_text(encoding="utf-8") if notes is not None else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{notes}: {getattr(error, 'strerror', None) or error}; give another file") from None
     file = folder / CARD
     compared = None if test is None else labelled_for(network, test)
-    written = card(folder.name, network.config, facts, bundle, storage, test=compared, notes=text)
+    written = card(folder.name, network.config, facts, bundle, storage, test=compared, notes=notes)
     try:
         file.write_text(written, encoding="utf-8")
     except OSError as error:

@@ -38,7 +38,7 @@ def cut_name(cut: str | None, plan: str | None) -> str:
 
 
 def whole_configuration(
-    given: Mapping[str, Any], shape_hwc: tuple[int, int, int], *, complete: bool = False
+    given: Mapping[str, Any], shape_hwc: tuple[int, int, int] | None, *, complete: bool = False
 ) -> dict[str, Any]:
     """Return every setting: those `given`, over the recipe they name or that suits the images, over defaults.
 
@@ -46,20 +46,22 @@ def whole_configuration(
 
     Args:
         given: Settings by name.
-        shape_hwc: Of the images.
+        shape_hwc: Of the images; None: only a recipe that is named is used.
         complete: Whether they hold what a recipe gave already; it is not looked at again then.
 
     Raises:
         InputError: If the recipe cannot be used.
     """
-    recipe = {} if complete else load_recipe(given.get("recipe") or recipe_for(shape_hwc))
+    named = given.get("recipe") or (recipe_for(shape_hwc) if shape_hwc is not None else None)
+    recipe = {} if complete or named is None else load_recipe(named)
     if "channels" in given:  # the recipe's prefixes belong to its own number of channels
-        recipe.pop("channel_counts", None)
+        for name in ("channel_counts", "count_shares"):
+            recipe.pop(name, None)
     if given.get("augment") is not None:
         for name in ("shift", "flip", "crop_scale", "jitter"):
             recipe.pop(name, None)
     settings = with_defaults(merged(recipe, given))
-    settings["recipe"] = settings["recipe"] or recipe_for(shape_hwc)
+    settings["recipe"] = settings["recipe"] or named
     device = chosen_device(settings["device"])
     settings["device"] = str(device)
     settings["precision"] = _precision(settings["precision"], device)

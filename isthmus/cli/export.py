@@ -25,6 +25,7 @@ from isthmus.cli._export_zoo import (
     ToZooFlag,
     ZooFlag,
     print_entry,
+    read_notes,
     through_entry,
     write_card,
 )
@@ -111,19 +112,23 @@ def command(
     from isthmus.runtime.errors import InputError
 
     files = ServerFiles(triton=triton, mlserver=mlserver, triton_backend=triton_backend, max_batch=max_batch)
+    files.check()
     if (checkpoint is None) == (zoo is None):
         raise InputError("export takes a checkpoint or --zoo NAME; give one of the two")
     if checkpoint is not None and is_bundle(checkpoint):
-        if not files.wanted:
-            raise InputError(
-                f"{checkpoint} is a bundle: say --triton DIR or --mlserver DIR, or give a checkpoint"
-            )
-        export_for_servers(checkpoint, files, as_json=as_json)
+        others = {
+            **{"--out": out_dir, "--dataset": dataset, "--test": test, "--calibration": calibration},
+            **{"--weights": weights, "--plan": plan, "--name": name, "--local": local, "--torch": torch_tail},
+            **{"--heads": heads != "fp32", "--threads": threads != 1, "--to-zoo": to_zoo, "--notes": notes},
+        }
+        given = {flag: value not in (None, False) for flag, value in others.items()}
+        export_for_servers(checkpoint, files, given, as_json=as_json)
         return
     if out_dir is None or dataset is None:
         raise InputError(
             f"{checkpoint or zoo}: a checkpoint is exported with --out DIR and --dataset SPEC; give both"
         )
+    text = read_notes(notes, to_zoo)
     from isthmus.models.export import export_bundle
     from isthmus.runtime.datasets import ImageSet, load_dataset
 
@@ -134,8 +139,10 @@ def command(
     size = (network.config.input_height, network.config.input_width)
 
     def load(spec: str, split: Any) -> ImageSet:
-        # Photographs come in all sizes and are cropped to the network's; arrays were prepared by someone.
-        return load_dataset(spec, split=split, size=size if spec.startswith("folder:") else None)
+        # Photographs come in all sizes and are cropped to the network's; arrays were prepared by someone,
+        # unless training had a size to bring them to.
+        fitted = spec.startswith("folder:") or "size" in facts
+        return load_dataset(spec, split=split, size=size if fitted else None)
 
     storage = None
     with progress("reading images") as show:
@@ -165,7 +172,7 @@ def command(
     if note is not None:
         console.print(f"note: {note}", soft_wrap=True)
     if to_zoo is not None and storage is not None:
-        write_card(to_zoo, network, facts, bundle, storage, test=test_images, notes=notes)
+        write_card(to_zoo, network, facts, bundle, storage, test=test_images, notes=text)
     written = files.write(bundle)
     if as_json:
         print_json({**summary(bundle, seconds), "servers": written})

@@ -31,10 +31,11 @@ def command(**flags: Any) -> int | None:
     """Train a slimmable bottleneck at a cut, by distillation from the uncut network.
 
     Settings come from flags, then variables (ISTHMUS_TRAIN_LEARNING_RATE), then --config FILE, then the
-    recipe: the named one, or one that fits the images' shape. --show-config prints all of them; a run keeps
-    its own as config.toml. Ctrl-C and SIGTERM end a run after its step (exit codes 130, 143), a crash loses
-    at most ten minutes: --resume goes on, on the same CPU to the very same checkpoint. Exit code 7: a loss or
-    gradient is not finite; the last good state is kept.
+    recipe: the named one, or one that fits the images' shape. --show-config prints all of them, unset ones as
+    comments; without --dataset it knows a recipe only if one is named. A run keeps its own as config.toml.
+    Ctrl-C and SIGTERM end a run after its step (exit codes 130, 143), a crash loses at most ten minutes:
+    --resume goes on, on the same CPU to the very same checkpoint. Exit code 7: a loss or gradient is not
+    finite; the last good state is kept.
     """
     from isthmus.models import run_state
     from isthmus.models.option_layers import read_layers, to_toml
@@ -50,24 +51,27 @@ def command(**flags: Any) -> int | None:
     named = load_recipe(given["recipe"]) if kept is None and "recipe" in given else {}
     dataset, size = (given.get(name, named.get(name)) for name in ("dataset", "size"))
     for name, value in (("dataset", dataset), ("out", out_dir)):
-        if value is None and not (show and name == "out"):
+        if value is None and not show:
             raise InputError(
                 f"{name} is not set: give --{name}" + (" or set it in --config" * (name == "dataset"))
             )
     if not show:
         run_state.open_run(out_dir, resume=resume)
     size_hw = None if size is None else parse_size(size)
-    with progress(f"reading {dataset}"):
-        images = load_dataset(dataset, split="train", size=size_hw)
+    images = None
+    if dataset is not None:
+        with progress(f"reading {dataset}"):
+            images = load_dataset(dataset, split="train", size=size_hw)
 
     from isthmus.cli._train_flags import whole_configuration
 
-    settings = whole_configuration(given, images.shape_hwc, complete=kept is not None)
-    if show:
+    shape_hwc = None if images is None else images.shape_hwc
+    settings = whole_configuration(given, shape_hwc, complete=kept is not None)
+    if show or images is None:
         if as_json:
             print_json(settings)
         else:
-            out.print(to_toml(settings), end="", markup=False, soft_wrap=True)
+            out.print(to_toml(settings, unset=True), end="", markup=False, soft_wrap=True)
         return None
     tests = load_dataset(settings["test"], split="test", size=size_hw) if settings["test"] else None
     if tests is not None:
@@ -190,6 +194,8 @@ def _train(
         "recipe": str(settings["recipe"]),
         "data": f"{trained.name}, {len(trained)} images",
         "held_out": str(0 if held_out is None else len(held_out)),
+        # By this, export and eval bring arrays to the network's size too.
+        **({} if settings["size"] is None else {"size": settings["size"]}),
         "seconds": f"{result.elapsed_s:.0f}",
         "steps": str(result.steps),
         "seed": str(recipe.seed),

@@ -21,7 +21,7 @@ from isthmus.cli import run
 from isthmus.cli.export import optimism
 from isthmus.models.backbones import make_model
 from isthmus.models.design import BottleneckSize, design
-from isthmus.models.network import SplitNetwork, save_checkpoint
+from isthmus.models.network import SplitNetwork, load_checkpoint, save_checkpoint
 from isthmus.partitioner import read_plan, write_plan
 from isthmus.runtime.bundle import load_bundle
 from isthmus.runtime.datasets import load_dataset, save_npz
@@ -179,6 +179,25 @@ def test_images_in_a_folder_are_cropped_to_the_networks_size(
     arguments = ["export", str(workshop / "training"), "--dataset", f"folder:{tmp_path / 'photos'}"]
     fails(
         [*arguments, "--out", str(tmp_path / "out")], 3, "images are 16x16 RGB, the network takes 16x16 grey"
+    )
+
+
+def test_arrays_are_cropped_as_they_were_in_training(workshop: Path, tmp_path: Path, fails: Fails) -> None:
+    network = load_checkpoint(workshop / "training")
+    save_checkpoint(network, tmp_path / "training" / "checkpoint.pt", facts={"held_out": "0", "size": "16"})
+    pixels = np.zeros((4, 24, 40, 3), np.uint8)
+    np.savez(tmp_path / "wide.npz", images=pixels, labels=np.zeros(4, np.int64), classes=np.array(["0"]))
+    arguments = ["--dataset", f"npz:{tmp_path / 'wide.npz'}", "--out", str(tmp_path / "out")]
+    # As above, what is left to refuse is the colour.
+    fails(
+        ["export", str(tmp_path / "training"), *arguments],
+        3,
+        "images are 16x16 RGB, the network takes 16x16 grey",
+    )
+    fails(
+        ["export", str(workshop / "training"), *arguments],
+        3,
+        "images are 40x24 RGB, the network takes 16x16 grey",
     )
 
 

@@ -34,13 +34,21 @@ def test_it_says_how_to_serve_what_it_wrote(tiny_bundle, tmp_path, capfd):
     [
         ([], "is a bundle: say --triton DIR or --mlserver DIR, or give a checkpoint"),
         (["--triton", "t", "--triton-backend", "openvino"], "--triton-backend openvino: give onnxruntime or"),
-        (["--triton", "t", "--max-batch", "0"], "max batch 0, queue 256: give a batch of 1 to 4096"),
+        (
+            ["--triton", "t", "--out", "o", "--local", "--heads", "int8", "--notes", "n"],
+            "is a bundle, which is left as it is: leave out --out, --local, --heads, --notes",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(tiny_bundle, tmp_path, monkeypatch, capfd, flags, message):
     monkeypatch.chdir(tmp_path)
     assert run(["export", str(tiny_bundle), *flags]) == 3
     assert message in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_batch_out_of_range_is_a_wrong_flag(tiny_bundle, tmp_path, capfd):
+    assert run(["export", str(tiny_bundle), "--triton", str(tmp_path), "--max-batch", "0"]) == 2
+    assert "--max-batch" in capfd.readouterr().err
 
 
 def test_a_checkpoint_needs_to_be_told_where_and_what(tmp_path, capfd):

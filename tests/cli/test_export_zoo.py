@@ -102,6 +102,18 @@ def test_a_checkpoint_becomes_an_entry_and_the_entry_a_bundle(
         (["{root}", "--zoo", "x"], 3, "give one of the two"),
         (["--zoo", "no-such", "--weights", "{root}/teacher.pt"], 3, "zoo entry 'no-such': give the folder"),
         (["--zoo", "no-such"], 3, "no-such: zoo entries leave out the uncut network; give --weights FILE"),
+        # Before the network, which is not there, is loaded.
+        (
+            ["{root}/none", "--triton", "t", "--triton-backend", "x"],
+            3,
+            "--triton-backend x: give onnxruntime",
+        ),
+        (
+            ["{root}/none", "--notes", "{root}/notes.md"],
+            3,
+            "for the card of a zoo entry; give --to-zoo DIR too",
+        ),
+        (["{root}/none", "--to-zoo", "{root}/z", "--notes", "{root}/no.md"], 3, "no.md: No such file"),
         (["{root}", "--to-zoo", "{root}/z"], 3, "leave out the uncut network; give --weights FILE"),
     ],
 )

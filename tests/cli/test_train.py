@@ -9,6 +9,7 @@ from isthmus.cli import run
 from isthmus.models.backbones import make_model
 from isthmus.models.checkpoint import read_checkpoint
 from isthmus.models.network import load_checkpoint
+from isthmus.models.train_options import OPTIONS
 
 SMALL = ["--encoder", "8x0,8x0", "--decoder", "16x0", "--channels", "4", "--exit-channels", "8"]
 
@@ -53,6 +54,16 @@ def test_a_training_ends_with_a_checkpoint_and_its_figures(
     assert [line["epoch"] for line in lines] == [0, 0, 1, 1]
 
 
+@pytest.mark.parametrize("flags", [[], ["--recipe", "entropic"], ["--dataset", "{images}"]])
+def test_every_setting_is_shown(flags: list[str], images: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--show-config", *(flag.format(images=images) for flag in flags)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = {line.removeprefix("# ").partition(" =")[0].strip("[]") for line in lines if line}
+    assert shown >= set(OPTIONS)
+    recipes = {"": "# recipe =", "--recipe": 'recipe = "entropic"', "--dataset": 'recipe = "small-grey"'}
+    assert recipes[(flags or [""])[0]] in lines
+
+
 def test_a_run_is_not_overwritten_but_resumed(
     train: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,11 +89,12 @@ def test_an_output_that_is_no_directory_is_one_line(
 def test_a_given_network_is_cut_and_can_be_left_out(train: list[str], tmp_path: Path) -> None:
     weights = tmp_path / "weights.pt"
     torch.save(make_model("digits-cnn", 2, 1).state_dict(), weights)
-    flags = ["--cut", "stage2", "--weights", str(weights), "--no-teacher", "--tune-tail"]
+    flags = ["--cut", "stage2", "--weights", str(weights), "--no-teacher", "--tune-tail", "--size", "16"]
     assert run([*train, *flags]) == 0
     contents = read_checkpoint(tmp_path / "run/checkpoint.pt")
     assert contents["teacher"] is None
     assert contents["config"]["tail_tuned"]
+    assert contents["facts"]["size"] == "16"
     assert not (tmp_path / "run/teacher.pt").exists()
 
 

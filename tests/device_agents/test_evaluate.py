@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
+import msgspec
 import numpy as np
 import pytest
 
-from isthmus.device_agents.evaluate import Evaluation, evaluate, share_of
+from isthmus.device_agents.evaluate import Evaluation, evaluate, load_test_images, share_of
 from isthmus.runtime.bundle import TAIL, Bundle
 from isthmus.runtime.bundle.networks import Network, open_networks, with_absent
 from isthmus.runtime.codecs import FrequencyTables, decode_payload, encode_payload
-from isthmus.runtime.datasets import ImageSet, load_dataset
+from isthmus.runtime.datasets import ImageSet, load_dataset, save_npz
 from isthmus.runtime.errors import InputError, NetworkError, PeerError
 from isthmus.runtime.wire import EXTENSION_PAYLOAD, Answer, answer_response, parse_request
 from isthmus.runtime.wire import oip_pb2 as oip
@@ -47,6 +49,17 @@ def tail_reply(tiny: Bundle) -> Reply:
         )
 
     return reply
+
+
+def test_arrays_are_cropped_as_they_were_in_training(tiny: Bundle, images: ImageSet, tmp_path: Path) -> None:
+    doubled = images.images.repeat(2, axis=1).repeat(2, axis=2)
+    save_npz(tmp_path / "large.npz", dataclasses.replace(images, images=doubled))
+    with pytest.raises(InputError, match=r"large\.npz: images are"):
+        load_test_images(tiny, f"npz:{tmp_path / 'large.npz'}")
+    provenance = {**tiny.manifest.provenance, "train_size": "16x16"}
+    manifest = msgspec.structs.replace(tiny.manifest, provenance=provenance)
+    found = load_test_images(dataclasses.replace(tiny, manifest=manifest), f"npz:{tmp_path / 'large.npz'}")
+    assert found.shape_hwc == images.shape_hwc
 
 
 def check_figures(evaluation: Evaluation, bundle: Bundle, images: ImageSet) -> None:

@@ -280,6 +280,18 @@ def test_a_directory_appears_whole_and_replaces_a_bundle(tmp_path: Path) -> None
     assert [path.name for path in out.parent.iterdir()] == ["bundle"]
 
 
+def test_the_working_directory_is_filled_and_refilled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "here"
+    out.mkdir()
+    monkeypatch.chdir(out)
+    for text in ("first", "second"):
+        _fill(Path("."), text)
+        assert Path("manifest.json").read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
 def test_a_failure_keeps_what_was_there(tmp_path: Path) -> None:
     _fill(tmp_path / "bundle", "first")
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from isthmus.cli._train_flags import whole_configuration
 from isthmus.models.recipes import LARGE, SMALL_COLOUR, SMALL_GREY, load_recipe, recipe_for, recipe_names
 from isthmus.models.train_options import OPTIONS
 from isthmus.runtime.errors import InputError
@@ -45,3 +46,11 @@ def test_a_recipe_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     mine.write_text("epoch = 3\n")
     with pytest.raises(InputError, match="setting 'epoch' is unknown"):
         load_recipe(str(mine))
+
+
+def test_other_channels_have_none_of_the_recipes_prefixes_and_their_shares() -> None:
+    given = {"recipe": "cifar10-resnet56", "channels": 16}
+    found = whole_configuration(given, None)
+    assert (found["channel_counts"], found["count_shares"]) == (None, None)
+    shares = whole_configuration({**given, "count_shares": [0.5, 0.5]}, None)["count_shares"]
+    assert shares == [0.5, 0.5]
