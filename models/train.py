@@ -30,11 +30,11 @@ from isthmus.models.run_state import (
 )
 from isthmus.models.settings import TrainSettings
 from isthmus.models.split_network import SplitNetwork
+from isthmus.models.train_input import check_input
 from isthmus.models.trainer import BottleneckTrainer
 from isthmus.models.views import open_views
 from isthmus.models.width_statistics import calibrate
 from isthmus.runtime.datasets import ImageSet, spread
-from isthmus.runtime.errors import InputError
 
 __all__ = ["TrainResult", "TrainSettings", "calibrate", "train_bottleneck"]
 
@@ -96,7 +96,7 @@ def train_bottleneck(
             disk is full.
         ArtifactError: If the states in `out` cannot be read.
     """
-    _check(network, images, settings, out)
+    check_input(network, images, settings, out)
     trainer = BottleneckTrainer(network, settings, started=started)
     position, data = Position(), data_facts(images)
     if out is not None and resume:
@@ -297,18 +297,3 @@ class _Run:
             seed=settings.seed,
             progress=report,
         )
-
-
-def _check(network: SplitNetwork, images: ImageSet, settings: TrainSettings, out: Path | None) -> None:
-    config = network.config
-    wanted = (config.input_height, config.input_width, config.input_channels)
-    if images.shape_hwc != wanted:
-        raise InputError(f"{images.name}: images are {images.shape_hwc}, the network takes {wanted}")
-    if len(images) < 2 or settings.batch_size < 2:
-        raise InputError(
-            f"{images.name}: {len(images)} images in batches of {settings.batch_size}; "
-            "BatchNorm needs at least 2"
-        )
-    settings.schedule.check_widths(len(config.widths), min(settings.batch_size, len(images)))
-    if settings.views and out is None:
-        raise InputError(f"{settings.views} views need a directory for their files; give one, or 0 views")
