@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -12,21 +11,6 @@ from isthmus.models.network import load_checkpoint
 from isthmus.models.train_options import OPTIONS
 
 SMALL = ["--encoder", "8x0,8x0", "--decoder", "16x0", "--channels", "4", "--exit-channels", "8"]
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> str:
-    """Spec of 60 images of 16×16 pixels in two classes: dark and bright."""
-    random = np.random.default_rng(0)
-    labels = np.arange(60) % 2
-    pixels = random.integers(0, 100, (60, 16, 16)) + 100 * labels[:, None, None]
-    np.savez(
-        tmp_path / "images.npz",
-        images=pixels.astype(np.uint8),
-        labels=labels,
-        classes=np.array(["dark", "bright"]),
-    )
-    return f"npz:{tmp_path / 'images.npz'}"
 
 
 @pytest.fixture
