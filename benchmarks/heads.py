@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from isthmus.models.network import SplitNetwork
 from isthmus.models.onnx_export import export_module
 from isthmus.models.output_names import check_images, labelled_for
 from isthmus.runtime.bundle.networks import Network
-from isthmus.runtime.datasets import ImageSet, load_dataset, spread
+from isthmus.runtime.datasets import ImageSet, load_prepared, spread
 from isthmus.runtime.errors import InputError
 
 _CALIBRATION_IMAGES = 256
@@ -60,14 +61,15 @@ def run(
     """
     if (checkpoint is None) == (zoo is None) or dataset is None or test is None:
         raise InputError("heads needs --option checkpoint=FILE or zoo=NAME, dataset=SPEC and test=SPEC")
-    network, _ = Source(
+    network, facts = Source(
         checkpoint=Path(checkpoint) if checkpoint else None,
         zoo=zoo,
         to_zoo=None,
         weights=Path(weights) if weights else None,
     ).load()
-    fitting = _images(network, dataset, "train", None)
-    measured = labelled_for(network, _images(network, test, "test", _QUICK_IMAGES if quick else limit))
+    fitting = _images(network, facts, dataset, "train", None)
+    test_images = _images(network, facts, test, "test", _QUICK_IMAGES if quick else limit)
+    measured = labelled_for(network, test_images)
     calibration = fitting.images[spread(len(fitting), _CALIBRATION_IMAGES)]
     with tempfile.TemporaryDirectory() as folder:
         networks = _networks(network, calibration, Path(folder))
@@ -88,10 +90,12 @@ def run(
     return {"figures": figures, "ratios": ratios}
 
 
-def _images(network: SplitNetwork, spec: str, split: Any, limit: int | None) -> ImageSet:
+def _images(
+    network: SplitNetwork, facts: Mapping[str, Any], spec: str, split: Any, limit: int | None
+) -> ImageSet:
     config = network.config
-    size = (config.input_height, config.input_width) if spec.startswith("folder:") else None
-    images = load_dataset(spec, split=split, size=size, limit=limit)
+    size = (config.input_height, config.input_width)
+    images = load_prepared(spec, split=split, size=size, arrays_too="size" in facts, limit=limit)
     check_images(config, images)
     return images
 

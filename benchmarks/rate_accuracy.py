@@ -109,7 +109,8 @@ def run(
         }
         if position == 0 and file is not None:
             title = f"{task}, {part.name} images"
-            draw(title, methods, teacher, Images(part.truth_n, draws=1), file.with_suffix(".png"))
+            images = Images(part.truth_n, draws=1)
+            draw(title, methods, IMAGE_CODECS, teacher, images, file.with_suffix(".png"))
     text = markdown(task, figures, ratios)
     if file is not None:
         file.write_text(text + "\n", encoding="utf-8")

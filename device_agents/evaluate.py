@@ -19,7 +19,7 @@ from isthmus.device_agents.bank import WidthBank
 from isthmus.device_agents.uplink.inquiry import Inquiry
 from isthmus.runtime.bundle import TABLES, Bundle, Manifest, OperatingPoint
 from isthmus.runtime.codecs import FrequencyTables, encode_payload
-from isthmus.runtime.datasets import ImageSet, load_dataset
+from isthmus.runtime.datasets import ImageSet, load_prepared
 from isthmus.runtime.wire import InferenceStub
 from isthmus.runtime.wire.tls import DEFAULT_SECURITY, ClientSecurity
 
@@ -104,16 +104,17 @@ def share_of(right: int, count: int) -> Share:
 def load_test_images(bundle: Bundle, spec: str, *, limit: int | None = None) -> ImageSet:
     """Load the test part of the data set `spec`, as the heads of `bundle` take images.
 
-    As in export: photographs are scaled and cropped to the network's size; so are arrays if it was trained
-    on images that were, else they must have it.
-
     Raises:
         InputError: If the data set cannot be used or does not fit the bundle.
     """
     wanted = bundle.manifest.input
-    fitted = spec.startswith("folder:") or "train_size" in bundle.manifest.provenance
-    size = (wanted.height, wanted.width) if fitted else None
-    images = load_dataset(spec, split="test", size=size, limit=limit)
+    images = load_prepared(
+        spec,
+        split="test",
+        size=(wanted.height, wanted.width),
+        arrays_too="train_size" in bundle.manifest.provenance,
+        limit=limit,
+    )
     images = images.with_classes(bundle.manifest.labels)
     images.check_fits((wanted.height, wanted.width, wanted.channels), bundle.manifest.labels)
     return images

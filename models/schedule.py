@@ -22,8 +22,6 @@ Sandwich = Literal["shares", "whole"]
 
 # BatchNorm needs as many samples of a width.
 _LEAST = 2
-# No batch is larger: shares that need more leave a width without samples.
-_LARGEST_BATCH = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +111,7 @@ class Schedule:
         Raises:
             InputError: If there is such a width.
         """
-        if widths == 1 or self._serves(widths, count):
+        if widths == 1:
             return
         if self.full_width >= 1.0:
             raise InputError(
@@ -125,20 +123,15 @@ class Schedule:
                 f"random_widths {self.random_widths}: of {widths} widths the widest and the narrowest alone "
                 "would be trained; give at least 1"
             )
-        least = next((more for more in range(count, _LARGEST_BATCH) if self._serves(widths, more)), None)
-        remedy = f"batches of at least {least} images" if least else "less than 1 together"
+        step = self.widths(1.0, widths, torch.Generator())
+        if len(self.parts(step, count)) == len(step):
+            return
         shares = ",".join(f"{share:g}" for share in self.width_shares)
         raise InputError(
             f"width_shares {shares}: in batches of {count} images some of {widths} widths would have fewer "
-            f"than {_LEAST}, and the widest alone would be trained; give {remedy}, or sandwich whole"
+            f"than {_LEAST}, and the widest alone would be trained; give larger batches, less to the widest "
+            "and the narrowest, or sandwich whole"
         )
-
-    def _serves(self, widths: int, count: int) -> bool:
-        """Say whether every width gets samples in some step, once all of them are let in."""
-        if self.full_width >= 1.0 or (widths > 2 and self.random_widths < 1):
-            return False
-        step = self.widths(1.0, widths, torch.Generator())
-        return len(self.parts(step, count)) == len(step)
 
 
 def batch_slices(shares: Sequence[tuple[int, float]], count: int) -> list[tuple[int, slice]]:

@@ -19,25 +19,24 @@ def staged_directory(out: Path) -> Iterator[Path]:
     `out` may be new, empty, or a bundle, which is then replaced.
 
     Raises:
-        InputError: If `out` holds anything else, or cannot be written.
+        InputError: If `out` holds anything else, is the working directory, or cannot be written.
     """
+    place = Path(os.path.abspath(out))  # ".." has no name; unlike `resolve` it follows no link
+    if place == Path.cwd():  # a shell that stands in it would stand nowhere
+        raise InputError(
+            f"{out}: the working directory cannot be replaced; name a directory in it or beside it"
+        )
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is no bundle; choose a new or empty directory")
-    place = Path(os.path.abspath(out))  # "." and ".." have no names; unlike `resolve` it follows no link
     staging, old = (place.with_name(f"{place.name}.{suffix}") for suffix in ("partial", "old"))
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         yield staging
         shutil.rmtree(old, ignore_errors=True)
-        if place == Path.cwd():  # it stays: a shell that stands in it would stand nowhere
-            old.mkdir()
-            _move_contents(place, old)
-            _move_contents(staging, place)
-        else:
-            if out.exists():
-                out.rename(old)
-            staging.rename(out)
+        if out.exists():
+            out.rename(old)
+        staging.rename(out)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise InputError(
@@ -45,9 +44,3 @@ def staged_directory(out: Path) -> Iterator[Path]:
         ) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _move_contents(source: Path, target: Path) -> None:
-    # The manifest last: without it nobody takes what is there for a bundle.
-    for item in sorted(source.iterdir(), key=lambda item: item.name == MANIFEST):
-        item.rename(target / item.name)

@@ -61,7 +61,7 @@ def contenders(recipe: str, *, epochs: int, seed: int, ablations: bool) -> Itera
         ablations: Whether to change parts of our method one at a time, too.
     """
     fixed = {"epochs": epochs, "views": epochs, "average": _AVERAGE, "exit_channels": 0, "seed": seed}
-    ours = {**load_recipe(recipe), **fixed, "keep_teacher": False, "validation_every": 0}
+    ours = {**_unmixed(load_recipe(recipe)), **fixed, "keep_teacher": False, "validation_every": 0}
     course = {name: value for name, value in ours.items() if name not in _METHOD}
     yield Contender(name=OURS, settings=ours)
     single = {**course, "nested_dropout": False, "full_width_share": 0.0}
@@ -82,6 +82,11 @@ def contenders(recipe: str, *, epochs: int, seed: int, ablations: bool) -> Itera
         stages = {"feature_share": 0.5, "freeze_encoder": True}
         yield Contender(name=f"entropic/price-{number + 1}", settings={**single, **own, **stages})
     yield Contender(name="ensemble", settings=_ensemble(ours, course))
+
+
+def _unmixed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `recipe` without mixed images, which so few passes gain nothing by."""
+    return {name: value for name, value in recipe.items() if name not in ("mixup", "cutmix")}
 
 
 def _ablations(ours: Mapping[str, Any]) -> Iterator[Contender]:

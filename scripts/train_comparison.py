@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from comparison_networks import OURS, UNCALIBRATED, Contender, contenders  # a file beside this one
 
 from isthmus.models.checkpoint import CHECKPOINT_NAME, load_checkpoint, read_checkpoint, save_checkpoint
-from isthmus.models.option_layers import to_toml
+from isthmus.models.option_layers import merged, read_toml, to_toml, with_defaults
 from isthmus.models.recipes import load_recipe
 from isthmus.models.run_state import has_state
 from isthmus.models.width_statistics import share_widest
@@ -172,16 +172,17 @@ class Workshop:
         Raises:
             InputError: If it was begun with other settings.
         """
-        folder, text = self._training / one.name, to_toml(one.settings)
+        folder = self._training / one.name
         recipe = folder / "recipe.toml"
-        if recipe.is_file() and recipe.read_text(encoding="utf-8") != text:
+        settings = with_defaults(merged(one.settings))
+        if recipe.is_file() and with_defaults(merged(read_toml(recipe))) != settings:
             raise InputError(
                 f"{recipe}: was begun with other settings; remove {folder}, or give another --out"
             )
         if (folder / CHECKPOINT_NAME).is_file():
             return True
         folder.mkdir(parents=True, exist_ok=True)
-        recipe.write_text(text, encoding="utf-8")
+        recipe.write_text(to_toml(one.settings), encoding="utf-8")
         flags = ["--recipe", recipe, "--out", folder, "--views-folder", self._training / "views"]
         if self._task.size is not None:
             flags += ["--size", self._task.size]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,19 @@ _SHOWN = 40
 
 
 def draw(
-    title: str, methods: Mapping[str, Sequence[Setting]], teacher: Setting, images: Images, file: Path
+    title: str,
+    methods: Mapping[str, Sequence[Setting]],
+    dashed: Collection[str],
+    teacher: Setting,
+    images: Images,
+    file: Path,
 ) -> None:
     """Draw every method's settings and the front through them into `file`.
 
     Args:
         title: Of the picture.
         methods: Settings by method, in the order of the legend.
+        dashed: Methods whose fronts are dashed.
         teacher: The uncut network.
         images: What the settings were run over.
         file: The picture.
@@ -38,6 +44,7 @@ def draw(
     best = highest = 100 * float(images.scores(teacher)[0])
     for number, (method, settings) in enumerate(methods.items()):
         colour, mark = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
+        line = "--" if method in dashed else "-"
         scores = np.array([100 * images.scores(one)[0] for one in settings])
         highest = max(highest, float(scores.max()))
         sizes = np.array([images.sizes(one)[0] for one in settings])
@@ -45,7 +52,7 @@ def draw(
         for axes, values in ((left, sizes), (right, times)):
             axes.scatter(values, scores, s=16, c=colour, marker=mark, alpha=0.55, linewidths=0)
             kept = front(values, scores)
-            axes.plot(values[kept], scores[kept], c=colour, marker=mark, ms=4, lw=1.5, label=method)
+            axes.plot(values[kept], scores[kept], c=colour, marker=mark, ms=4, lw=1.5, ls=line, label=method)
     for axes in (left, right):
         axes.axhline(best, c="#555555", ls=":", lw=1)
         axes.axhspan(best - 1, best, color="#000000", alpha=0.06, lw=0)

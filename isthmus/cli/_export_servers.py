@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -26,6 +26,8 @@ TritonBackendFlag = Annotated[
 ]
 MaxBatchFlag = Annotated[int, typer.Option(min=1, max=4096, help="Most latents of a batch in Triton.")]
 
+# What a bundle takes; the other flags are for checkpoints.
+_OF_BUNDLES = frozenset({"--triton", "--mlserver", "--triton-backend", "--max-batch", "--json"})
 # As many as our own server lets wait.
 _QUEUE_FRAMES = 256
 
@@ -90,17 +92,24 @@ def is_bundle(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
-def export_for_servers(root: Path, files: ServerFiles, others: Mapping[str, bool], *, as_json: bool) -> None:
+def flags_given(context: typer.Context) -> list[str]:
+    """Return the flags of the command line, whatever their values."""
+    options = [one for one in context.command.params if one.param_type_name == "option"]
+    sources = {one.opts[0]: context.get_parameter_source(one.name or "") for one in options}
+    return [flag for flag, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+
+
+def export_for_servers(root: Path, files: ServerFiles, flags: Collection[str], *, as_json: bool) -> None:
     """Write the bundle in `root` for other servers and say so.
 
     Args:
         root: The bundle; it stays as it is.
         files: What is to be written.
-        others: Flags for checkpoints alone, and whether they are given.
+        flags: Those given, of which a bundle takes few.
         as_json: Whether to print JSON.
 
     Raises:
-        InputError: If one of the others is given, nothing is to be written, or as `ServerFiles.write`.
+        InputError: If one is for checkpoints alone, nothing is to be written, or as `ServerFiles.write`.
         BundleError: As `ServerFiles.write`.
     """
     from isthmus.runtime.bundle import load_bundle
@@ -108,8 +117,7 @@ def export_for_servers(root: Path, files: ServerFiles, others: Mapping[str, bool
 
     if not files.wanted:
         raise InputError(f"{root} is a bundle: say --triton DIR or --mlserver DIR, or give a checkpoint")
-    ignored = [flag for flag, given in others.items() if given]
-    if ignored:
+    if ignored := [flag for flag in flags if flag not in _OF_BUNDLES]:
         raise InputError(f"{root} is a bundle, which is left as it is: leave out {', '.join(ignored)}")
     bundle = load_bundle(root)
     written = files.write(bundle)

@@ -16,6 +16,7 @@ from isthmus.cli._export_servers import (
     TritonBackendFlag,
     TritonFlag,
     export_for_servers,
+    flags_given,
     is_bundle,
     print_servers,
 )
@@ -42,6 +43,7 @@ _OPTIMISM = 0.04
 
 
 def command(
+    context: typer.Context,
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
@@ -116,13 +118,7 @@ def command(
     if (checkpoint is None) == (zoo is None):
         raise InputError("export takes a checkpoint or --zoo NAME; give one of the two")
     if checkpoint is not None and is_bundle(checkpoint):
-        others = {
-            **{"--out": out_dir, "--dataset": dataset, "--test": test, "--calibration": calibration},
-            **{"--weights": weights, "--plan": plan, "--name": name, "--local": local, "--torch": torch_tail},
-            **{"--heads": heads != "fp32", "--threads": threads != 1, "--to-zoo": to_zoo, "--notes": notes},
-        }
-        given = {flag: value not in (None, False) for flag, value in others.items()}
-        export_for_servers(checkpoint, files, given, as_json=as_json)
+        export_for_servers(checkpoint, files, flags_given(context), as_json=as_json)
         return
     if out_dir is None or dataset is None:
         raise InputError(
@@ -130,7 +126,7 @@ def command(
         )
     text = read_notes(notes, to_zoo)
     from isthmus.models.export import export_bundle
-    from isthmus.runtime.datasets import ImageSet, load_dataset
+    from isthmus.runtime.datasets import ImageSet, load_prepared
 
     started = time.monotonic()
     network, facts = Source(checkpoint=checkpoint, zoo=zoo, to_zoo=to_zoo, weights=weights).load()
@@ -139,10 +135,7 @@ def command(
     size = (network.config.input_height, network.config.input_width)
 
     def load(spec: str, split: Any) -> ImageSet:
-        # Photographs come in all sizes and are cropped to the network's; arrays were prepared by someone,
-        # unless training had a size to bring them to.
-        fitted = spec.startswith("folder:") or "size" in facts
-        return load_dataset(spec, split=split, size=size if fitted else None)
+        return load_prepared(spec, split=split, size=size, arrays_too="size" in facts)
 
     storage = None
     with progress("reading images") as show:

@@ -17,7 +17,16 @@ from isthmus.runtime.datasets.image_set import ImageSet, hold_out, save_npz, spr
 from isthmus.runtime.datasets.npz import load_npz
 from isthmus.runtime.errors import InputError
 
-__all__ = ["SPEC_HELP", "ImageSet", "hold_out", "load_dataset", "parse_size", "save_npz", "spread"]
+__all__ = [
+    "SPEC_HELP",
+    "ImageSet",
+    "hold_out",
+    "load_dataset",
+    "load_prepared",
+    "parse_size",
+    "save_npz",
+    "spread",
+]
 
 SPEC_HELP = "digits, npz:FILE or folder:DIR"
 
@@ -54,6 +63,34 @@ def load_dataset(
     else:
         raise InputError(f"data set {spec!r}: give {SPEC_HELP}")
     return _resized(_limited(images, limit), size)
+
+
+def load_prepared(
+    spec: str,
+    *,
+    split: Literal["train", "test"],
+    size: tuple[int, int],
+    arrays_too: bool,
+    limit: int | None = None,
+) -> ImageSet:
+    """Load images for a network that takes `size`, prepared as those that it was trained on.
+
+    Photographs come in all sizes and are brought to the network's. Arrays were prepared by someone and stay
+    as they are, unless training brought its own to a size.
+
+    Args:
+        spec: As `load_dataset` takes it; likewise `split` and `limit`.
+        split: The part to load.
+        size: Height and width of the network's images.
+        arrays_too: Whether training had a size to bring its images to.
+        limit: At most so many images.
+
+    Raises:
+        InputError: As `load_dataset`.
+        MissingExtraError: Likewise.
+    """
+    fitted = arrays_too or spec.startswith("folder:")
+    return load_dataset(spec, split=split, size=size if fitted else None, limit=limit)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -22,7 +22,9 @@ def test_images_that_the_network_does_not_take_are_refused_in_one_line(tmp_path)
         config = SimpleNamespace(input_height=side, input_width=side, input_channels=1, labels=("0", "1"))
         return SimpleNamespace(config=config)
 
-    assert heads._images(network(16), spec, "test", None).shape_hwc == (16, 16, 1)
+    assert heads._images(network(16), {}, spec, "test", None).shape_hwc == (16, 16, 1)
     with pytest.raises(InputError, match=r"images are 16.*, the network takes 32") as refused:
-        heads._images(network(32), spec, "test", None)
+        heads._images(network(32), {}, spec, "test", None)
     assert "\n" not in str(refused.value)
+    brought = heads._images(network(32), {"size": "32x32"}, spec, "test", None)
+    assert brought.shape_hwc == (32, 32, 1), "training brought its arrays to a size, so these are too"

@@ -35,8 +35,8 @@ def test_it_says_how_to_serve_what_it_wrote(tiny_bundle, tmp_path, capfd):
         ([], "is a bundle: say --triton DIR or --mlserver DIR, or give a checkpoint"),
         (["--triton", "t", "--triton-backend", "openvino"], "--triton-backend openvino: give onnxruntime or"),
         (
-            ["--triton", "t", "--out", "o", "--local", "--heads", "int8", "--notes", "n"],
-            "is a bundle, which is left as it is: leave out --out, --local, --heads, --notes",
+            ["--triton", "t", "--out", "o", "--local", "--heads", "fp32", "--threads", "1"],
+            "is a bundle, which is left as it is: leave out --out, --local, --heads, --threads",
         ),
     ],
 )

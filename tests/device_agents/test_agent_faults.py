@@ -226,6 +226,7 @@ async def test_a_server_restarted_with_another_bundle_is_noted_and_the_device_an
     await tables.stop()
     gone = await scripted_server(port=server.port, models={"large": (-1, 4, 4, 4)})
     await eventually(lambda: any("unknown model 'tiny'" in note for note in watcher.notes))
+    await eventually(lambda: path.read_text().count('"outcome":"exit"') > 5)
     await gone.stop()
     before = len(watcher.notes)
     right = await scripted_server(port=server.port)

@@ -71,9 +71,19 @@ def test_a_batch_too_small_to_share_serves_the_widest() -> None:
 @pytest.mark.parametrize(
     ("schedule", "widths", "count", "message"),
     [
-        (Schedule(), 4, 6, "in batches of 6 images .* give batches of at least 7 images, or sandwich whole"),
-        (Schedule(width_shares=(0.5, 0.45)), 3, 24, "batches of at least 4[01] images"),
-        (Schedule(width_shares=(0.6, 0.4)), 4, 64, "width_shares 0.6,0.4: .* give less than 1 together"),
+        (
+            Schedule(),
+            4,
+            6,
+            "width_shares 0.4,0.3: in batches of 6 images .* give larger batches, .* or sandwich whole",
+        ),
+        (Schedule(width_shares=(0.5, 0.45)), 3, 24, "in batches of 24 images some of 3 widths"),
+        (
+            Schedule(width_shares=(0.6, 0.4)),
+            4,
+            64,
+            "width_shares 0.6,0.4: .* less to the widest and the narrowest",
+        ),
         (Schedule(full_width=1.0), 2, 64, "full_width_share 1: the narrower of 2 widths"),
         (Schedule(random_widths=0), 3, 64, "random_widths 0: of 3 widths the widest and the narrowest alone"),
     ],

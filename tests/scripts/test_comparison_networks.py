@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -16,19 +15,12 @@ from isthmus.models.option_layers import converted, to_toml, tomllib
 from isthmus.models.train_options import OPTIONS
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-FILE = SCRIPTS / "comparison_networks.py"
 CIFAR = str(SCRIPTS / "comparison-cifar10-resnet56.toml")
 
 
 @pytest.fixture(scope="module")
-def networks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("comparison_networks", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def networks(load_script) -> ModuleType:
+    return load_script("comparison_networks")
 
 
 def _all(networks, recipe=CIFAR, ablations=True):

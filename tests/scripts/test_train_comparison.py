@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -16,18 +14,10 @@ from isthmus.models.checkpoint import FORMAT, VERSION, read_checkpoint, write_te
 from isthmus.runtime.bundle import load_bundle, write_manifest
 from isthmus.runtime.errors import GateError, InputError
 
-FILE = Path(__file__).parents[2] / "scripts" / "train_comparison.py"
-
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_comparison", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def script(load_script) -> ModuleType:
+    return load_script("train_comparison")
 
 
 @pytest.fixture
