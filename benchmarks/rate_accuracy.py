@@ -36,14 +36,14 @@ from _rate.curves import Images, Setting, front, least_bytes
 from _rate.equal import against_dedicated, against_whole, spans
 from _rate.image_codecs import IMAGE_CODECS, image_codec
 from _rate.picture import draw
-from _rate.places import ablations_in, bundles_in, table_file
+from _rate.places import ABLATIONS, SHORT, TOTAL, ablations_in, bundles_in, table_file
 from _rate.table import markdown
 from _rate.tasks import Part, Task, load_task
 
 from isthmus.runtime.bundle import Bundle
 from isthmus.runtime.errors import InputError
 
-OURS, SHORT, TOTAL, DEDICATED, ABLATION = "slim", "slim-short", "slim-total", "dedicated", "ablation"
+OURS, DEDICATED, ABLATION = "slim", "dedicated", "ablation"
 # Folder: (method, codec). A published bottleneck is shown as published, and with our coder as well.
 _METHODS = {
     OURS: ((OURS, "rans"),),
@@ -211,10 +211,13 @@ def _equal_budget(
         }
     if ablations:
         result["ablations minus whole"] = {
-            name: against_whole(
-                images, short, list(bottleneck(name, bundle, part, codec="rans", threads=threads))
+            f"{name} (of {ABLATIONS[name]})": against_whole(
+                images,
+                methods[ABLATIONS[name]],
+                list(bottleneck(name, bundle, part, codec="rans", threads=threads)),
             )
             for name, bundle in ablations.items()
+            if ABLATIONS[name] in methods
         }
     return result
 

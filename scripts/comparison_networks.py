@@ -18,6 +18,8 @@ from isthmus.models.families.pruned_structure import parse_layer
 from isthmus.models.recipes import load_recipe
 
 OURS, TOTAL, UNCALIBRATED = "slim-short", "slim-total", "ablation/no-calibration"
+# Half of the training images in as many steps as `TOTAL` has.
+HALF = "ablation/half-images"
 BOTTLEFIT_CHANNELS = (3, 6, 9, 12)
 # Loss per bit: from most of the accuracy to few bytes.
 ENTROPIC_PRICES = (2e-5, 1e-4, 5e-4)
@@ -51,7 +53,9 @@ class Contender:
     settings: Mapping[str, Any]
 
 
-def contenders(recipe: str, *, epochs: int, seed: int, ablations: bool) -> Iterator[Contender]:
+def contenders(
+    recipe: str, *, epochs: int, seed: int, ablations: bool, without_half: int | None = None
+) -> Iterator[Contender]:
     """Yield every network of the comparison for the task of `recipe`.
 
     Args:
@@ -59,9 +63,11 @@ def contenders(recipe: str, *, epochs: int, seed: int, ablations: bool) -> Itera
         epochs: Passes of each, with one view an image and pass.
         seed: Of all.
         ablations: Whether to change parts of our method one at a time, too.
+        without_half: Training images to hold out so that half of them are left; None: leave out the network
+            that says what fewer images cost.
     """
     fixed = {"epochs": epochs, "views": epochs, "average": _AVERAGE, "exit_channels": 0, "seed": seed}
-    ours = {**_unmixed(load_recipe(recipe)), **fixed, "keep_teacher": False, "validation_every": 0}
+    ours = {**load_recipe(recipe), **fixed, "keep_teacher": False, "validation_every": 0}
     course = {name: value for name, value in ours.items() if name not in _METHOD}
     yield Contender(name=OURS, settings=ours)
     single = {**course, "nested_dropout": False, "full_width_share": 0.0}
@@ -74,19 +80,19 @@ def contenders(recipe: str, *, epochs: int, seed: int, ablations: bool) -> Itera
         )
     # As many images as the networks of one width had together: it stands for all of them. Every pass has
     # views of its own here, too; so many are drawn as they are needed, not kept.
-    yield Contender(name=TOTAL, settings={**ours, "epochs": epochs * len(ours["widths"]), "views": 0})
+    total = {**ours, "epochs": epochs * len(ours["widths"]), "views": 0}
+    yield Contender(name=TOTAL, settings=total)
     if ablations:
         yield from _ablations(ours)
+    if without_half is not None:
+        # As many steps as with all images, each of them seen twice as often.
+        half = {"validation": without_half, "epochs": 2 * total["epochs"]}
+        yield Contender(name=HALF, settings={**total, **half})
     for number, price in enumerate(ENTROPIC_PRICES):
         own = {"family": "entropic", "channels": 24, "quantisation": "noise-round", "rate_price": [price]}
         stages = {"feature_share": 0.5, "freeze_encoder": True}
         yield Contender(name=f"entropic/price-{number + 1}", settings={**single, **own, **stages})
     yield Contender(name="ensemble", settings=_ensemble(ours, course))
-
-
-def _unmixed(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `recipe` without mixed images, which so few passes gain nothing by."""
-    return {name: value for name, value in recipe.items() if name not in ("mixup", "cutmix")}
 
 
 def _ablations(ours: Mapping[str, Any]) -> Iterator[Contender]:

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from isthmus.models.recipes import load_recipe
 from isthmus.models.run_state import has_state
 from isthmus.models.width_statistics import share_widest
 from isthmus.runtime.bundle import load_bundle
-from isthmus.runtime.datasets import hold_out, load_dataset, parse_size
+from isthmus.runtime.datasets import ImageSet, hold_out, load_dataset, parse_size
 from isthmus.runtime.errors import BundleError, InputError, IsthmusError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,7 +70,7 @@ TASKS: Mapping[str, Task] = {
         ablations=True,
     ),
     "imagenette-mobilenetv2": Task(
-        recipe="imagenette-mobilenetv2",
+        recipe=str(ROOT / "scripts" / "comparison-imagenette-mobilenetv2.toml"),
         dataset="folder:{data}/imagenette224/train",
         weights="weights/imagenet_mobilenet_v2/mobilenet_v2_i8perchannel.npz",
         images=36_000,
@@ -120,7 +121,13 @@ def _run(asked: argparse.Namespace) -> int:
     epochs = max(1, round((asked.images or task.images) / work.trained_images()))
     chosen = [
         one
-        for one in contenders(task.recipe, epochs=epochs, seed=asked.seed, ablations=task.ablations)
+        for one in contenders(
+            task.recipe,
+            epochs=epochs,
+            seed=asked.seed,
+            ablations=task.ablations,
+            without_half=work.without_half() if task.ablations else None,
+        )
         if not asked.only or {one.name, one.name.partition("/")[0]} & set(asked.only)
     ]
     if not chosen:
@@ -153,9 +160,18 @@ class Workshop:
 
     def trained_images(self) -> int:
         """Return how many images a pass has: those that training does not hold out."""
+        return len(self._parts[0])
+
+    def without_half(self) -> int:
+        """Return how many images to hold out so that half of those that train now are left."""
+        trained, held_out = self._parts
+        return len(held_out) + len(trained) // 2
+
+    @cached_property
+    def _parts(self) -> tuple[ImageSet, ImageSet]:
         size = None if self._task.size is None else parse_size(self._task.size)
         images = load_dataset(self._dataset, split="train", size=size)
-        return len(hold_out(images, load_recipe(self._task.recipe).get("validation"))[0])
+        return hold_out(images, load_recipe(self._task.recipe).get("validation"))
 
     def state(self, name: str) -> str:
         """Say how far a network is."""

@@ -9,15 +9,19 @@ from _networks import ROOT
 from isthmus.runtime.bundle import MANIFEST, Bundle, load_bundle
 from isthmus.runtime.errors import InputError
 
-# What `scripts/train-comparison` changes in ours. Another folder beside them is left over from an older
-# comparison: what it changed, it changed in another network.
-ABLATIONS = (
-    "no-nested-dropout",
-    "no-rate-term",
-    "delayed-shrinking",
-    "alpha-divergence",
-    "no-calibration",
-)
+# The folders of our networks of an equal budget: as many images as each network of one width saw, and as many
+# as all of them together.
+SHORT, TOTAL = "slim-short", "slim-total"
+# What `scripts/train-comparison` changes in ours, and in which of them. Another folder beside them is left
+# over from an older comparison: what it changed, it changed in another network.
+ABLATIONS = {
+    "no-nested-dropout": SHORT,
+    "no-rate-term": SHORT,
+    "delayed-shrinking": SHORT,
+    "alpha-divergence": SHORT,
+    "no-calibration": SHORT,
+    "half-images": TOTAL,
+}
 
 
 def bundles_in(folder: Path) -> list[Bundle]:
