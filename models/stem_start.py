@@ -30,7 +30,14 @@ _SHOWN = 20
 _PIECE, _UNIT = 4 / 7, 32
 
 
-def teach_stem(network: SplitNetwork, pixels_nhwc: Tensor, *, steps: int, seed: int = 0) -> float | None:
+def teach_stem(
+    network: SplitNetwork,
+    pixels_nhwc: Tensor,
+    *,
+    steps: int,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> float | None:
     """Train the layers before the first copied one; return the error left, as a share of the variance.
 
     Args:
@@ -38,6 +45,7 @@ def teach_stem(network: SplitNetwork, pixels_nhwc: Tensor, *, steps: int, seed: 
         pixels_nhwc: Training images uint8.
         steps: Of twelve pieces of images each.
         seed: Of pieces and widths.
+        progress: Called after each step with the share (0..1) that is done.
 
     Returns:
         None if there is no such layer.
@@ -71,6 +79,8 @@ def teach_stem(network: SplitNetwork, pixels_nhwc: Tensor, *, steps: int, seed: 
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         errors = [*errors[-_SHOWN:], float(loss.detach())]
+        if progress is not None:
+            progress((step + 1) / steps)
     network.train(was_training)
     return sum(errors) / len(errors)
 

@@ -229,12 +229,14 @@ def _first_weights(
         return load_start(network, Path(start).expanduser())
     chosen = spread(len(images), settings["start_images"])
     started = start_from_teacher(network, torch.from_numpy(images.images[chosen]))
-    if settings["stem_steps"] and not resumed:
-        with progress("teaching the new layers"):
-            teach_stem(
-                network, torch.from_numpy(images.images), steps=settings["stem_steps"], seed=settings["seed"]
-            )
     console.print(f"{len(started)} tensors start as the network's own, thinned")
+    if (steps := settings["stem_steps"]) and not resumed:
+        console.print(f"teaching the new layers before them: {steps} steps")
+        pixels = torch.from_numpy(images.images)
+        with progress("teaching the new layers") as show:
+            teach_stem(
+                network, pixels, steps=steps, seed=settings["seed"], progress=lambda done: show(share=done)
+            )
     return started
 
 

@@ -99,7 +99,9 @@ def test_a_stem_learns_what_the_copied_layers_are_used_to() -> None:
     images = _images(96)
     start_from_teacher(network, images)
     before = teach_stem(network, images, steps=1)
-    after = teach_stem(network, images, steps=60)
+    shares: list[float] = []
+    after = teach_stem(network, images, steps=60, progress=shares.append)
+    assert shares == [pytest.approx((step + 1) / 60) for step in range(60)]
     assert before is not None
     assert after is not None
     assert after < 0.7 * before
