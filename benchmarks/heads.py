@@ -11,8 +11,9 @@ Options:
 
 Heads are written by the exporter itself. All contenders take one image by one thread, in turns. Accuracy is
 that of the exported tail with all channels; `loss` is paired by image, with a 95 % interval. Both kinds of
-8-bit heads are measured, `bytes` and `float` (see `isthmus.models.int8_head`): the exporter ships the faster
-one that is accurate.
+8-bit heads are measured, `bytes` and `float` (see `isthmus.models.int8_head`). Whether `isthmus export
+--heads auto` would ship one is for its own gate to say, on the images that training held out: `gate_loss`,
+and `fp32_over_best_accurate_int8` of the faster one that passes; 0 if none does.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from isthmus.cli._export_zoo import Source
-from isthmus.models.head_choice import MAX_LOSS
+from isthmus.models.head_choice import MAX_LOSS, Answers, compare
 from isthmus.models.int8_head import ENTRIES, write_int8_head
 from isthmus.models.network import SplitNetwork
 from isthmus.models.onnx_export import export_module
 from isthmus.models.output_names import check_images, labelled_for
 from isthmus.runtime.bundle.networks import Network
-from isthmus.runtime.datasets import ImageSet, load_prepared, spread
+from isthmus.runtime.datasets import ImageSet, hold_out, load_prepared, spread
 from isthmus.runtime.errors import InputError
 
 _CALIBRATION_IMAGES = 256
@@ -67,7 +68,14 @@ def run(
         to_zoo=None,
         weights=Path(weights) if weights else None,
     ).load()
-    fitting = _images(network, facts, dataset, "train", None)
+    held_out = int(facts.get("held_out", 0))
+    if not held_out:
+        raise InputError(
+            f"{checkpoint or zoo}: training held no images out, so the gate has none to judge by"
+        )
+    fitting, judged = hold_out(_images(network, facts, dataset, "train", None), held_out)
+    if quick:
+        judged = judged.subset(spread(len(judged), _QUICK_IMAGES), name=judged.name)
     test_images = _images(network, facts, test, "test", _QUICK_IMAGES if quick else limit)
     measured = labelled_for(network, test_images)
     calibration = fitting.images[spread(len(fitting), _CALIBRATION_IMAGES)]
@@ -76,6 +84,7 @@ def run(
     samples = _timed(networks, measured.images[:1], _QUICK_ROUNDS if quick else _ROUNDS)
     figures: dict[str, Any] = {
         "images": len(measured),
+        "images_of_the_gate": len(judged),
         "measured_on": measured.name,
         "model": network.config.model,
         "cut": network.config.cut,
@@ -84,9 +93,11 @@ def run(
     }
     ratios: dict[str, Any] = {}
     replaced = float(np.median(samples[_REPLACED]))
+    counts, judged = network.config.channel_counts, labelled_for(network, judged)
+    gate = Answers(networks[_TAIL], counts, network.zero_points, judged)
     for width in network.config.widths:
         name = f"width {width:g}"
-        figures["widths"][name], ratios[name] = _width(name, networks, samples, measured, replaced)
+        figures["widths"][name], ratios[name] = _width(name, networks, samples, measured, replaced, gate)
     return {"figures": figures, "ratios": ratios}
 
 
@@ -146,6 +157,7 @@ def _width(
     samples: dict[str, list[float]],
     measured: ImageSet,
     replaced_s: float,
+    gate: Answers,
 ) -> tuple[dict[str, Any], dict[str, float]]:
     kinds = (_FP32, *ENTRIES)
     latents = {kind: networks[f"{name}, {kind}"].run(measured.images) for kind in kinds}
@@ -163,7 +175,12 @@ def _width(
             "loss": float(lost.mean()),
             "loss_margin_95": float(1.96 * lost.std() / len(lost) ** 0.5),
         }
-    accurate = [kind for kind in ENTRIES if figures[kind]["loss"] <= MAX_LOSS]
+    expected = gate.right(networks[f"{name}, {_FP32}"])
+    for kind in ENTRIES:
+        speedup = medians[_FP32] / medians[kind]
+        judged = compare(kind, speedup, expected, gate.right(networks[f"{name}, {kind}"]))
+        figures[kind] |= {"gate_loss": judged.loss, "gate_loss_margin_95": judged.margin}
+    accurate = [kind for kind in ENTRIES if figures[kind]["gate_loss"] <= MAX_LOSS]
     best = min(accurate or ENTRIES, key=lambda kind: medians[kind])
     ratios = {f"fp32_over_{kind}": medians[_FP32] / medians[kind] for kind in ENTRIES}
     ratios["fp32_over_best_accurate_int8"] = medians[_FP32] / medians[best] if accurate else 0.0

@@ -96,9 +96,7 @@ def choose_heads(
     """
     calibration = fitting.images[spread(len(fitting), _CALIBRATION_IMAGES)]
     counts = sorted({point.channels for point in manifest.points})
-    # Two counts halve the noise of one and take a fraction of the time of all.
-    counts = sorted({counts[len(counts) // 2], counts[-1]})
-    answers = _Answers(networks.tail, counts, manifest.latent.zero_points, measured)
+    answers = Answers(networks.tail, counts, manifest.latent.zero_points, measured)
     choices = []
     for module, head, in_turn in zip(modules, networks.heads, timed.heads, strict=True):
         progress(f"{head.name} in 8 bits")
@@ -116,7 +114,7 @@ def choose_heads(
             # The fastest that is accurate enough will do: the others need not answer at all.
             for entry, network in sorted(candidates.items(), key=lambda item: seconds[item[0]]):
                 speedup = seconds[in_turn.name] / seconds[entry]
-                found[entry] = _compare(entry, speedup, expected, answers.right(network))
+                found[entry] = compare(entry, speedup, expected, answers.right(network))
                 if found[entry].loss <= MAX_LOSS:
                     break
             choice = _choice(head.name, found, wanted)
@@ -136,13 +134,16 @@ def _candidates(
     return networks
 
 
-class _Answers:
-    """What the tail answers to a head, at some channel counts."""
+class Answers:
+    """What the tail answers to a head, at the middle and the largest of the channel counts."""
 
     def __init__(
         self, tail: Network, counts: Sequence[int], zero_points: Sequence[int], images: ImageSet
     ) -> None:
-        self._tail, self._counts, self._zero_points, self._images = tail, counts, zero_points, images
+        """Take the tail, all channel counts, ascending, what absent channels become, and labelled images."""
+        # Two counts halve the noise of one and take a fraction of the time of all.
+        self._counts = sorted({counts[len(counts) // 2], counts[-1]})
+        self._tail, self._zero_points, self._images = tail, zero_points, images
 
     def right(self, head: Network) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
         """Return which answers are right, [counts, images], and the classes answered with all channels."""
@@ -154,7 +155,8 @@ class _Answers:
         return np.stack(classes) == self._images.labels, classes[-1]
 
 
-def _compare(entry: str, speedup: float, expected: tuple[Any, Any], found: tuple[Any, Any]) -> Int8Figures:
+def compare(entry: str, speedup: float, expected: tuple[Any, Any], found: tuple[Any, Any]) -> Int8Figures:
+    """Return what an 8-bit head is worth whose `Answers` are `found`, where 32 bits give `expected`."""
     differences = (expected[0].astype(float) - found[0]).mean(axis=0)
     return Int8Figures(
         entry=entry,

@@ -106,6 +106,15 @@ def regression(x: Tensor, y: Tensor) -> Tensor:
     return weights
 
 
+def check_linear(network: SplitNetwork) -> None:
+    """Refuse a bottleneck that cannot start linearly.
+
+    Raises:
+        InputError: If it has no 1×1 projection, or its decoder another plane than its latent.
+    """
+    _ends(network)
+
+
 def _ends(network: SplitNetwork) -> tuple[_Projection, nn.Conv2d, nn.Conv2d]:
     config, project = network.config, getattr(network.encoder, "project", None)
     layers = [layer for layer in network.decoder.modules() if isinstance(layer, nn.Conv2d)]

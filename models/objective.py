@@ -51,13 +51,9 @@ class Objective:
         # Noise is as large as the latents: it is drawn where they are.
         self.noise = torch.Generator(self.device).manual_seed(settings.seed + 1)
         self.prior = LatentPrior(len(config.widths), config.channels).to(self.device)
-        self.price = _rate_price(settings, len(config.widths), config.channel_counts)
-        shares = () if settings.nested is None else settings.nested.shares
-        if len(shares) not in (0, len(config.channel_counts)):
-            raise InputError(
-                f"count_shares: {len(shares)} for the channel counts {config.channel_counts}; give "
-                f"{len(config.channel_counts)}, or none"
-            )
+        self.price = rate_price(settings, len(config.widths), config.channel_counts)
+        if settings.nested is not None:
+            settings.nested.check(config.channel_counts)
         # Weights that autocast need not convert in every step.
         dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
         self._teacher_segments = folded([network.teacher_head, *network.teacher_tail], dtype)
@@ -234,7 +230,12 @@ class _Labels:
         return _Labels(self.labels.repeat(times), partners, self.share)
 
 
-def _rate_price(settings: TrainSettings, widths: int, counts: Sequence[int]) -> RatePrice:
+def rate_price(settings: TrainSettings, widths: int, counts: Sequence[int]) -> RatePrice:
+    """Return the prices that a training of so many `widths` and these channel `counts` begins with.
+
+    Raises:
+        InputError: If the settings have not one for each.
+    """
     rate = settings.rate
     for what, values in (("rate prices", rate.price), ("rows of target bytes", rate.target_bits)):
         if len(values) not in (0, 1, widths):

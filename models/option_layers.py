@@ -5,6 +5,7 @@ Decides what a text becomes. Knows nothing of torch.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -96,8 +97,9 @@ def converted(name: str, value: Any) -> Any:
     result = _CONVERT[option.kind](name, value)
     if option.choices and result not in option.choices:
         raise InputError(f"{name} {value!r}: give one of {', '.join(option.choices)}")
-    if option.least is not None and not result >= option.least:
-        raise InputError(f"{name} {value!r}: give at least {option.least:g}")
+    least = option.least
+    if least is not None and not all(number >= least for number in _flat(result)):
+        raise InputError(f"{name} {value!r}: give at least {least:g}")
     return result
 
 
@@ -172,7 +174,15 @@ def _list(name: str, value: Any) -> list[Any]:
         raise InputError(f"{shown}: give numbers, or rows of numbers, none of them empty")
     if any(isinstance(item, list) for row in rows for item in row):
         raise InputError(f"{shown}: give rows of numbers, not rows of rows")
+    if OPTIONS[name].whole and not all(isinstance(number, int) for number in _flat(items)):
+        raise InputError(f"{shown}: give whole numbers")
     return items
+
+
+def _flat(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        return [value]
+    return [number for item in value for number in _flat(item)]
 
 
 def _numbers(value: Any) -> list[Any]:
@@ -185,10 +195,13 @@ def _numbers(value: Any) -> list[Any]:
 def _plain(item: Any) -> int | float:
     if isinstance(item, bool):
         raise ValueError
-    if isinstance(item, int | float):
-        return item
     text = str(item).strip()
-    return int(text) if text.lstrip("-").isdecimal() else float(text)
+    number = (
+        item if isinstance(item, int | float) else int(text) if text.lstrip("-").isdecimal() else float(text)
+    )
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 def _table(name: str, value: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""What a training reports while it runs."""
+"""What a training reports while it runs, and the clock that it reads."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -60,3 +61,19 @@ class Tally:
 
     def _means(self) -> dict[str, float]:
         return {name: total / count for name, (total, count) in self.sums.items()}
+
+
+class Clock:
+    """Seconds of a run, counted on over resumptions."""
+
+    def __init__(self, before_s: float, limit_s: float | None) -> None:
+        """Take the seconds before this resumption, and the time limit."""
+        self._started, self._before_s, self.limit_s = time.monotonic(), before_s, limit_s
+
+    def elapsed_s(self) -> float:
+        """Return the seconds so far, those before this resumption included."""
+        return self._before_s + time.monotonic() - self._started
+
+    def fraction(self) -> float:
+        """Return the share of the time limit that has passed, 0 without one."""
+        return 0.0 if self.limit_s is None else self.elapsed_s() / self.limit_s

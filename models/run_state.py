@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from torch import nn
 
 from isthmus.models.checkpoint import load_parts, network_parts, read_tensors, write_tensors
@@ -24,7 +25,8 @@ from isthmus.runtime.datasets import ImageSet
 from isthmus.runtime.errors import ArtifactError, InputError
 
 STATE, PREVIOUS_STATE, METRICS = "state.pt", "state.previous.pt", "metrics.jsonl"
-_FORMAT, _VERSION = "isthmus-training-state", 3
+_LOCK = "run.lock"
+_FORMAT, _VERSION = "isthmus-training-state", 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,22 +139,32 @@ def trim_metrics(path: Path, epochs: int) -> None:
     path.write_text("".join(kept), encoding="utf-8")
 
 
-def open_run(out: Path, *, resume: bool) -> None:
-    """Make the directory `out` for a run, and refuse to start anew over an earlier one.
+@contextmanager
+def open_run(out: Path, *, resume: bool) -> Iterator[None]:
+    """Make the directory `out` for a run and keep other processes out of it.
 
     Raises:
-        InputError: If `out` cannot be made or written, or holds a run's state and `resume` is not asked for.
+        InputError: If `out` cannot be made or written, another process trains in it, or it holds a run's
+            state and `resume` is not asked for.
     """
+    lock = FileLock(out / _LOCK)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"{out}: another process trains here; wait until it ends, or choose another --out"
+        ) from None
     except OSError as error:
         raise InputError(f"{out}: {error.strerror or error}; choose another --out") from None
-    if has_state(out) and not resume:
-        raise InputError(f"{out / STATE}: an earlier run is here; add --resume, or choose another --out")
-    if not resume:  # what a run that ended in its first epoch left behind
-        (out / METRICS).unlink(missing_ok=True)
+    try:
+        if has_state(out) and not resume:
+            raise InputError(f"{out / STATE}: an earlier run is here; add --resume, or choose another --out")
+        if not resume:  # what a run that ended in its first epoch left behind
+            (out / METRICS).unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
 
 
 def has_state(out: Path) -> bool:
@@ -175,7 +187,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _same(
     path: Path, what: str, saved: Mapping[str, Any], wanted: Mapping[str, Any], under: str = ""
 ) -> None:
-    for name, value in wanted.items():
+    for name in {**saved, **wanted}:  # what is in one of them alone differs, too
+        value = wanted.get(name)
         if isinstance(value, dict) and isinstance(saved.get(name), dict):
             _same(path, what, saved[name], value, f"{under}{name}.")
         elif saved.get(name) != value:

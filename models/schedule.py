@@ -163,6 +163,21 @@ class NestedDropout:
     offered: float = 0.25
     shares: tuple[float, ...] = ()
 
+    def check(self, offered: Sequence[int]) -> None:
+        """Refuse shares that do not fit the counts `offered`.
+
+        Raises:
+            InputError: If they are fewer or more, negative, or all zero.
+        """
+        shown = f"count_shares {','.join(f'{share:g}' for share in self.shares)}"
+        if len(self.shares) not in (0, len(offered)):
+            raise InputError(
+                f"{shown}: {len(self.shares)} for the channel counts {tuple(offered)}; "
+                f"give {len(offered)}, or none"
+            )
+        if self.shares and (min(self.shares) < 0 or not sum(self.shares)):
+            raise InputError(f"{shown}: give none below 0, and one above")
+
     def counts(self, count: int, offered: Sequence[int], generator: torch.Generator) -> Tensor:
         """Return how many leading channels each of `count` samples keeps, int64 [count]."""
         whole = offered[-1]

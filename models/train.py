@@ -1,12 +1,11 @@
 """Train a bottleneck: run the epochs, report, keep what resumes the run, calibrate at the end.
 
-The loop around `BottleneckTrainer`; it is the one place here that reads the clock.
+The loop around `BottleneckTrainer`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from isthmus.models.exit_training import train_exit
 from isthmus.models.feed import Feed
 from isthmus.models.linear_start import start_linearly
 from isthmus.models.optimisers import EXIT_SPEED
-from isthmus.models.progress import Tally, TrainProgress
+from isthmus.models.progress import Clock, Tally, TrainProgress
 from isthmus.models.run_state import (
     METRICS,
     Position,
@@ -116,23 +115,13 @@ def train_bottleneck(
         if epoch_done is not None:
             with trainer.average.applied() if trainer.average is not None else contextlib.nullcontext():
                 epoch_done(epoch)
+        # Not before: a run that ends in between does it again.
+        run.save_epoch(epoch)
+        if run.stopped:
+            break
     if not run.stopped:
         run.finish(images)
     return TrainResult(steps=trainer.steps, elapsed_s=run.clock.elapsed_s(), finished=not run.stopped)
-
-
-class _Clock:
-    """Seconds of a run, counted on over resumptions."""
-
-    def __init__(self, before_s: float, limit_s: float | None) -> None:
-        self._started, self._before_s, self.limit_s = time.monotonic(), before_s, limit_s
-
-    def elapsed_s(self) -> float:
-        return self._before_s + time.monotonic() - self._started
-
-    def fraction(self) -> float:
-        """Return the share of the time limit that has passed, 0 without one."""
-        return 0.0 if self.limit_s is None else self.elapsed_s() / self.limit_s
 
 
 class _StoppedError(Exception):
@@ -168,11 +157,11 @@ class _Run:
             views = open_views(self._views, network, pixels, self.settings, progress=self._viewed)
         self._feed = Feed(images, self.settings, self.trainer.device, views)
         self._position = position
-        self.clock = _Clock(position.elapsed_s, self._limit_s)
+        self.clock = Clock(position.elapsed_s, self._limit_s)
         self._saved_s = self.clock.elapsed_s()
 
     def epoch(self, epoch: int) -> bool:
-        """Run one epoch, or what is left of it; False if it was the last: the time is up, or a stop."""
+        """Run one epoch, or what is left of it; False if it is not finished: the time is up, or a stop."""
         first = self._position.step if epoch == self._position.epochs else 0
         tally = Tally(self._position.sums if first else None)
         order, trainer = self._feed.order(epoch), self.trainer
@@ -205,8 +194,12 @@ class _Run:
                 return False
         if not tally.sums:
             return False
-        self._close(epoch, tally)
-        return not self.stopped
+        self._note(epoch, tally)
+        return True
+
+    def save_epoch(self, epoch: int) -> None:
+        """Save the state after a finished epoch."""
+        self._save(epoch + 1, 0, Tally())
 
     def finish(self, images: ImageSet) -> None:
         """Put the averages in place, calibrate, and train the exit alone."""
@@ -226,7 +219,7 @@ class _Run:
             self.stopped = True
         network.eval()
 
-    def _close(self, epoch: int, tally: Tally) -> None:
+    def _note(self, epoch: int, tally: Tally) -> None:
         if self._out is None:
             return
         rates = [group["lr"] for group in self.trainer.optimiser.param_groups]
@@ -240,7 +233,6 @@ class _Run:
             "prices": self.trainer.price.prices,
         }
         append_metrics(self._out / METRICS, record)
-        self._save(epoch + 1, 0, Tally())
 
     def _save(self, epochs: int, step: int, tally: Tally) -> None:
         if self._out is not None:

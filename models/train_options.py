@@ -18,8 +18,9 @@ class Option:
     """One setting: what kind of value, what it means, its default (None: unset), and the words it may be.
 
     Attributes:
-        least: Of a number.
+        least: Of a number, or of each in a list.
         rows: Whether a list may hold rows of numbers.
+        whole: Whether all numbers of a list are whole ones.
     """
 
     kind: Kind
@@ -28,6 +29,7 @@ class Option:
     choices: tuple[str, ...] = ()
     least: float | None = None
     rows: bool = False
+    whole: bool = False
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -62,7 +64,7 @@ OPTIONS: Mapping[str, Option] = {
     # The bottleneck
     "family": Option("text", "Kind of bottleneck."),
     "channels": Option("whole", "Latent channels.", least=1),
-    "channel_counts": Option("list", "Prefixes offered, e.g. 2,4,8,16."),
+    "channel_counts": Option("list", "Prefixes offered, e.g. 2,4,8,16.", least=1, whole=True),
     "widths": Option("list", "Compute fractions, e.g. 0.25,0.5,0.75,1."),
     "encoder": Option(
         "text", "CHANNELSxBLOCKS per stage, e.g. 48x1,96x1, or auto: the network's own layers, thinned."
@@ -105,12 +107,12 @@ OPTIONS: Mapping[str, Option] = {
     "ramp_share": Option("number", "Share of the run in which narrower widths come in.", 0.0, least=0),
     "ramp_start": Option("number", "What they count at first.", 0.1, least=0),
     "decay": Option("text", "Of the learning rate.", "cosine", ("cosine", "steps", "constant")),
-    "decay_steps": Option("list", "With steps: shares of the run (or stage) at which it falls."),
+    "decay_steps": Option("list", "With steps: shares of the run (or stage) at which it falls.", least=0),
     "decay_factor": Option("number", "With steps: to what part.", 0.1, least=0),
     "restart": Option("flag", "Stage 2 has a learning rate course of its own.", False),
     "sandwich": Option("text", "Do the widths of a step share its batch?", "shares", ("shares", "whole")),
     "random_widths": Option("whole", "Widths per step beside the widest and narrowest.", 1, least=0),
-    "width_shares": Option("list", "The widest's and the narrowest's part of a batch.", [0.4, 0.3]),
+    "width_shares": Option("list", "The widest's and the narrowest's part of a batch.", [0.4, 0.3], least=0),
     "average": Option("number", "Decay of an average of the weights; 0: none.", 0.0, least=0),
     # Losses
     "temperature": Option("number", "Softens the network's answers.", 2.0, least=0.1),
@@ -126,7 +128,9 @@ OPTIONS: Mapping[str, Option] = {
         "number", "Answers from c of C channels count (c/C)^power; 0: all alike.", 0.0, least=0
     ),
     "levels": Option("whole", "Later levels that stage 1 imitates besides the cut.", 1, least=0),
-    "level_weights": Option("list", "Of the cut and each later level; the last for the rest [default: 1]."),
+    "level_weights": Option(
+        "list", "Of the cut and each later level; the last for the rest [default: 1].", least=0
+    ),
     "in_place": Option("flag", "Narrower widths imitate the full width's answers.", False),
     "freeze_encoder": Option("flag", "Stage 2 trains decoder and tail only.", False),
     # Rate, channels, quantisation
@@ -136,7 +140,7 @@ OPTIONS: Mapping[str, Option] = {
         rows=True,
     ),
     "first_price": Option("number", "The price steering begins with, in loss per bit.", 1e-5, least=0),
-    "rate_price": Option("list", "A fixed price instead: one, or one per width; 0: no rate term."),
+    "rate_price": Option("list", "A fixed price instead: one, or one per width; 0: no rate term.", least=0),
     "price_speed": Option("number", "How fast prices follow the target, per step.", 0.02, least=0),
     "rate_prefix_power": Option(
         "number", "Bits of c of C channels count (C/c)^power; 0: all alike.", 0.0, least=0
@@ -147,7 +151,7 @@ OPTIONS: Mapping[str, Option] = {
     "nested_dropout": Option("flag", "Train prefixes of the channels.", True),
     "full_channels": Option("number", "Share of samples with all channels.", 0.5, least=0),
     "offered_channels": Option("number", "Share with an offered count; the rest any.", 0.25, least=0),
-    "count_shares": Option("list", "Of the offered counts among themselves [default: equal]."),
+    "count_shares": Option("list", "Of the offered counts among themselves [default: equal].", least=0),
     "calibration": Option("text", "Whose statistics a width has.", "width", ("width", "widest")),
     # Augmentation
     "augment": Option(

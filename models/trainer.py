@@ -114,13 +114,18 @@ class BottleneckTrainer:
             "generator": self.generator.get_state(),
             "noise": self.objective.noise.get_state(),
             "average": None if self.average is None else self.average.state(),
+            "started": sorted(self._started),
             "answers": self.answers,
             "narrower": self.narrower,
             "steps": self.steps,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state`."""
+        """Continue from a `state`, which says itself which tensors had been started."""
+        self._started = frozenset(state["started"])
+        self.optimiser = make_optimiser(
+            self.network, self.prior, self.settings, answers=False, started=self._started
+        )
         if state["answers"]:
             self._answer()
         self.prior.load_state_dict(state["prior"])
@@ -192,4 +197,6 @@ class BottleneckTrainer:
         everything = [value for group in self.optimiser.param_groups for value in group["params"]]
         shared = [value for value in everything if id(value) not in apart]
         limit = self.settings.clip or math.inf
-        return [nn.utils.clip_grad_norm_(values, limit) for values in (shared, own) if values]
+        # In stage 1 the exit has none; the norm of no gradients would lie on the CPU, whatever the device.
+        graded = ([value for value in values if value.grad is not None] for values in (shared, own))
+        return [nn.utils.clip_grad_norm_(values, limit) for values in graded if values]

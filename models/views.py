@@ -84,10 +84,14 @@ def open_views(
     images = len(pixels_nhwc)
     teacher = _Teacher(network, settings)
     shapes = teacher.shapes(pixels_nhwc, images * settings.views)
+    config = network.config
     facts = {
-        "teacher": network.config.teacher_digest,
-        "cut": network.config.cut,
-        "pixels": hashlib.sha256(pixels_nhwc.numpy().tobytes()).hexdigest()[:16],
+        # Networks of different padding or normalisation may have the same tensors.
+        "model": config.model,
+        "normalisation": [list(config.mean), list(config.std)],
+        "teacher": config.teacher_digest,
+        "cut": config.cut,
+        "pixels": hashlib.sha256(np.ascontiguousarray(pixels_nhwc.numpy()).data).hexdigest()[:16],
         "augmentation": repr((settings.augmentation, settings.mixing)),
         "views": settings.views,
         "seed": settings.seed,

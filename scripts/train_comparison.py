@@ -3,8 +3,8 @@
 Run it as `scripts/train-comparison TASK`. Under runs/rate-accuracy/TASK, where `isthmus bench rate-accuracy`
 looks, `training/` holds each network's settings, checkpoint and log, and the views that all share; the
 bundles lie beside it, exported again where the checkpoint is another. Underneath are `isthmus train` and
-`isthmus export`; an interrupted run goes on where it was: Ctrl-C waits until the work so far is saved, a
-second one ends it at once. Exit codes are those of `isthmus`, 128 + n where signal n ended a command of it.
+`isthmus export`; an interrupted run goes on where it was: Ctrl-C and SIGTERM wait until the work so far is
+saved, a second one ends it at once. Exit codes are those of `isthmus`, 128 + n after signal n.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Task:
         images: Each network sees about so many, unless told otherwise.
         size: Of the images, where files have others.
         ablations: Whether parts of ours are changed one at a time, too.
+        left_out: Methods that do not fit the task's cut, and why.
     """
 
     recipe: str
@@ -59,6 +60,7 @@ class Task:
     images: int
     size: str | None = None
     ablations: bool = False
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 TASKS: Mapping[str, Task] = {
@@ -75,6 +77,7 @@ TASKS: Mapping[str, Task] = {
         weights="weights/imagenet_mobilenet_v2/mobilenet_v2_i8perchannel.npz",
         images=36_000,
         size="224x224",
+        left_out={"entropic": "its latent would have 55x55 places, too many for the cut's 14x14"},
     ),
 }
 
@@ -103,9 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = error.returncode if error.returncode >= 0 else _SIGNALLED - error.returncode
         print(f"error: {shlex.join(error.cmd)}: exit code {code}", file=sys.stderr)
         return int(code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("interrupted; the same command goes on from what is saved", file=sys.stderr)
-        return _SIGNALLED + signal.SIGINT
+        return _SIGNALLED + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
 
 
 def data_folder() -> Path:
@@ -119,7 +122,7 @@ def _run(asked: argparse.Namespace) -> int:
         task, asked.data, asked.out or ROOT / "runs" / "rate-accuracy" / asked.task, asked.threads
     )
     epochs = max(1, round((asked.images or task.images) / work.trained_images()))
-    chosen = [
+    every = [
         one
         for one in contenders(
             task.recipe,
@@ -128,8 +131,11 @@ def _run(asked: argparse.Namespace) -> int:
             ablations=task.ablations,
             without_half=work.without_half() if task.ablations else None,
         )
-        if not asked.only or {one.name, one.name.partition("/")[0]} & set(asked.only)
+        if one.name.partition("/")[0] not in task.left_out
     ]
+    chosen = [one for one in every if not asked.only or _names(one, task) & set(asked.only)]
+    for method in task.left_out:
+        print(f"{method} is left out: {task.left_out[method]}", flush=True)
     if not chosen:
         raise InputError(f"--only {' '.join(asked.only)}: there is no such network; --list names them")
     print(f"{len(chosen)} networks, {epochs} passes over {work.trained_images()} images each", flush=True)
@@ -147,6 +153,13 @@ def _run(asked: argparse.Namespace) -> int:
         if not done:
             print(f"{one.name}: {time.monotonic() - started:.0f} s", flush=True)
     return 0
+
+
+def _names(one: Contender, task: Task) -> set[str]:
+    """Return by which words of --only a network is meant."""
+    names = {one.name, one.name.partition("/")[0]}
+    # What is left out of ours afterwards needs no training: it comes with ours.
+    return names | {UNCALIBRATED, "ablation"} if one.name == OURS and task.ablations else names
 
 
 class Workshop:
@@ -264,7 +277,9 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
     """
     try:
         return child.wait()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, _Terminated):  # SIGTERM, which reaches this process alone
+            child.terminate()
         print("waiting until the work so far is saved; once more to stop at once", file=sys.stderr)
         try:
             child.wait()
@@ -274,5 +289,14 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
         raise
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: an interruption by another name."""
+
+
+def _terminate(*_: Any) -> None:
+    raise _Terminated
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())

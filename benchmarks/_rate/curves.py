@@ -6,7 +6,7 @@ Pure arithmetic on numpy arrays; knows nothing of networks or codecs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,18 +42,26 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A figure with its 95 % interval over draws of images."""
+    """A figure with its 95 % interval over draws of images.
+
+    Attributes:
+        value: Of all images.
+        low, high: Where 95 % of the draws lie.
+        drawn: Share of the draws that have such a figure at all.
+    """
 
     value: float
     low: float
     high: float
+    drawn: float = 1.0
 
     def as_figures(self, scale: float = 1.0, digits: int = 3) -> dict[str, float]:
-        """Return the three numbers times `scale`, rounded."""
+        """Return the three numbers times `scale`, rounded, and the percentage of draws unless it is all."""
         return {
             "value": round(scale * self.value, digits),
             "low": round(scale * self.low, digits),
             "high": round(scale * self.high, digits),
+            **({} if self.drawn == 1.0 else {"drawn_percent": round(100 * self.drawn, 1)}),
         }
 
 
@@ -146,6 +154,8 @@ class Images:
     ) -> Interval | None:
         """Return the mean rate difference, −0.67 for a third of the bytes, or None where nothing is shared.
 
+        In some draws curves that barely meet have nothing in common: the interval is one of the others.
+
         Args:
             ours: Settings of one method.
             theirs: Of another, or of several as one envelope.
@@ -166,7 +176,8 @@ class Images:
                 return None
             if ratio is not None:
                 ratios.append(np.expm1(ratio))
-        return interval(np.array(ratios))
+        found = interval(np.array(ratios))
+        return replace(found, drawn=(len(ratios) - 1) / max(1, len(base) - 1))
 
     def stretch(
         self,

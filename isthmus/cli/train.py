@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.cli._common import console, out, print_json
 from isthmus.cli._progress import progress
+from isthmus.cli._train_config import CONFIG, first_command, keep_config
 from isthmus.cli._train_signature import with_settings
 from isthmus.runtime.errors import InputError
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from isthmus.models.train import TrainSettings
     from isthmus.runtime.datasets import ImageSet
 
-CONFIG = "config.toml"
 # What a shell reports for a process that a signal ended.
 _SIGNALLED = 128
 
@@ -55,28 +54,27 @@ def command(**flags: Any) -> int | None:
             raise InputError(
                 f"{name} is not set: give --{name}" + (" or set it in --config" * (name == "dataset"))
             )
-    if not show:
-        run_state.open_run(out_dir, resume=resume)
     size_hw = None if size is None else parse_size(size)
-    images = None
-    if dataset is not None:
-        with progress(f"reading {dataset}"):
-            images = load_dataset(dataset, split="train", size=size_hw)
+    with nullcontext() if show else run_state.open_run(out_dir, resume=resume):
+        images = None
+        if dataset is not None:
+            with progress(f"reading {dataset}"):
+                images = load_dataset(dataset, split="train", size=size_hw)
 
-    from isthmus.cli._train_flags import whole_configuration
+        from isthmus.cli._train_flags import whole_configuration
 
-    shape_hwc = None if images is None else images.shape_hwc
-    settings = whole_configuration(given, shape_hwc, complete=kept is not None)
-    if show or images is None:
-        if as_json:
-            print_json(settings)
-        else:
-            out.print(to_toml(settings, unset=True), end="", markup=False, soft_wrap=True)
-        return None
-    tests = load_dataset(settings["test"], split="test", size=size_hw) if settings["test"] else None
-    if tests is not None:
-        tests.check_fits(images.shape_hwc, images.classes)
-    return _prepared(settings, images, tests, out_dir, resume=resume, as_json=as_json)
+        shape_hwc = None if images is None else images.shape_hwc
+        settings = whole_configuration(given, shape_hwc, complete=kept is not None)
+        if show or images is None:
+            if as_json:
+                print_json(settings)
+            else:
+                out.print(to_toml(settings, unset=True), end="", markup=False, soft_wrap=True)
+            return None
+        tests = load_dataset(settings["test"], split="test", size=size_hw) if settings["test"] else None
+        if tests is not None:
+            tests.check_fits(images.shape_hwc, images.classes)
+        return _prepared(settings, images, tests, out_dir, resume=resume, as_json=as_json)
 
 
 def _prepared(
@@ -93,7 +91,6 @@ def _prepared(
 
     from isthmus.cli._train_flags import bottleneck_size, cut_name, per_channel, train_settings
     from isthmus.models.design import design
-    from isthmus.models.option_layers import to_toml
     from isthmus.models.output_names import output_names
     from isthmus.models.run_state import has_state
 
@@ -122,17 +119,21 @@ def _prepared(
     )
     begun = has_state(out_dir)
     if not begun:  # else a mistaken resumption, which is refused, would leave its settings behind
-        _keep_text(out_dir / CONFIG, to_toml(settings))
+        keep_config(out_dir, settings)
         if resume:
             console.print(f"{out_dir}: no state yet; this run begins anew", soft_wrap=True)
     console.print(
         f"recipe {settings['recipe']}: {recipe.epochs} epochs at {config.cut} on {settings['device']}, "
-        f"{recipe.precision}",
+        f"{recipe.precision}; images normalised by mean {_shown(config.mean)}, std {_shown(config.std)}",
         soft_wrap=True,
     )
     if settings["max_minutes"] is not None:
         console.print("with --max-minutes the clock ends the run: it cannot be repeated bit for bit")
     return _train(config, teacher, (trained, held_out, tests), recipe, settings, out_dir, begun, as_json)
+
+
+def _shown(values: Sequence[float]) -> str:
+    return ",".join(f"{value:.3g}" for value in values)
 
 
 def _train(
@@ -155,12 +156,15 @@ def _train(
     from isthmus.models.output_names import labelled_for
     from isthmus.models.run_state import trained_digest
     from isthmus.models.train import train_bottleneck
+    from isthmus.models.train_input import check_input
 
     (trained, held_out, tests), views = images, settings["views_folder"]
     # The bottleneck's first weights depend on the seed alone, not on whether the teacher was trained here.
     torch.manual_seed(recipe.seed)
     network = SplitNetwork(config, teacher).to(settings["device"])
-    started = _first_weights(network, trained, settings, resumed=resume)
+    check_input(network, trained, recipe, out_dir)
+    # The state of a run that is resumed knows its weights, and which of them were started.
+    started = [] if resume else _first_weights(network, trained, settings)
     bar = TrainingBar("training the bottleneck", config.widths, out_dir)
     with kept_memory(), StopSignals() as signals, bar:
         if held_out is not None and settings["validation"] is not None and settings["validation_every"]:
@@ -190,7 +194,7 @@ def _train(
         return _SIGNALLED + (signals.received or 0)
     network.to("cpu")
     facts = {
-        "command": shlex.join(["isthmus", *sys.argv[1:]]),
+        "command": first_command(out_dir),
         "recipe": str(settings["recipe"]),
         "data": f"{trained.name}, {len(trained)} images",
         "held_out": str(0 if held_out is None else len(held_out)),
@@ -211,9 +215,7 @@ def _train(
     return None
 
 
-def _first_weights(
-    network: SplitNetwork, images: ImageSet, settings: Mapping[str, Any], *, resumed: bool
-) -> list[str]:
+def _first_weights(network: SplitNetwork, images: ImageSet, settings: Mapping[str, Any]) -> list[str]:
     """Copy the first weights into `network`, if some are given; return the names of their tensors."""
     import torch
 
@@ -230,7 +232,7 @@ def _first_weights(
     chosen = spread(len(images), settings["start_images"])
     started = start_from_teacher(network, torch.from_numpy(images.images[chosen]))
     console.print(f"{len(started)} tensors start as the network's own, thinned")
-    if (steps := settings["stem_steps"]) and not resumed:
+    if steps := settings["stem_steps"]:
         console.print(f"teaching the new layers before them: {steps} steps")
         pixels = torch.from_numpy(images.images)
         with progress("teaching the new layers") as show:
@@ -277,15 +279,6 @@ def _teacher(
         teacher = train_teacher(model, images, recipe, progress=bar.step)
     write_tensors(teacher.state_dict(), kept)
     return teacher
-
-
-def _keep_text(file: Path, text: str) -> None:
-    partial = file.with_name(file.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror or error}; make room, or choose another --out") from None
 
 
 def _hold_out(images: ImageSet, count: int | None) -> tuple[ImageSet, ImageSet | None]:

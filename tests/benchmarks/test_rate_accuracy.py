@@ -122,7 +122,19 @@ def test_the_rate_difference_of_settings_comes_with_its_interval(curves):
     assert found.value == pytest.approx(-0.75)
     assert found.low == pytest.approx(-0.75)
     assert found.high == pytest.approx(-0.75)
+    assert (found.drawn, "drawn_percent" in found.as_figures()) == (1.0, False)
     assert images.bjontegaard(ours[:1], theirs, teacher, below=(0.10, 0.01)) is None
+
+
+def test_an_interval_says_of_which_draws_it_is(curves):
+    images = curves.Images(np.zeros(100, dtype=np.int64), draws=200)
+    teacher = _setting(curves, "uncut", 95, 0)
+    # Both are right on the same images, and ours begins where theirs ends: in some draws above it.
+    theirs = [_setting(curves, "b", 60, 100), _setting(curves, "b", 81, 200)]
+    ours = [_setting(curves, "a", 80, 50), _setting(curves, "a", 90, 80)]
+    found = images.bjontegaard(ours, theirs, teacher, below=(1.0, -1.0))
+    assert 0.5 < found.drawn < 1.0
+    assert found.as_figures()["drawn_percent"] == round(100 * found.drawn, 1)
 
 
 def _points(curves, right_by_point, size=100):

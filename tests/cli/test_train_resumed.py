@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,32 @@ def test_a_run_that_left_no_state_begins_anew(
     assert run([*train, "--resume"]) == 0
     assert "no state yet; this run begins anew" in _said(capsys)
     assert (out / "checkpoint.pt").is_file()
+
+
+def test_a_run_goes_on_without_the_checkpoint_it_started_from_and_keeps_its_command(
+    train: list[str], out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["isthmus", *train])
+    assert run(train) == 0
+    (out / "checkpoint.pt").rename(tmp_path / "first.pt")
+    again = out.with_name("again")
+    command = [*train, "--out", str(again), "--start", str(tmp_path / "first.pt")]
+    monkeypatch.setattr("sys.argv", ["isthmus", *command])
+    assert run(command) == 0
+    (tmp_path / "first.pt").unlink()
+    digest = read_checkpoint(again / "checkpoint.pt")["facts"]["digest"]
+    monkeypatch.setattr("sys.argv", ["isthmus", "train", "--resume", "--out", str(again)])
+    assert run(["train", "--resume", "--out", str(again)]) == 0
+    facts = read_checkpoint(again / "checkpoint.pt")["facts"]
+    assert facts["digest"] == digest
+    assert facts["command"] == shlex.join(["isthmus", *command])
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_taught(
+    train: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("isthmus.models.stem_start.teach_stem", lambda *_, **__: pytest.fail("it was taught"))
+    flags = ["--encoder", "auto", "--start", "teacher", "--stem-steps", "5", "--count-shares", "1,1"]
+    kept = [flag for at, flag in enumerate(train) if "--encoder" not in (flag, train[at - 1])]
+    assert run([*kept, *flags, "--channel-counts", "1,2,4"]) == 3
+    assert "count_shares 1,1: 2 for the channel counts (1, 2, 4)" in _said(capsys)

@@ -92,9 +92,14 @@ def test_short_prefixes_weigh_less_in_the_answer(
         # As many shares as channel counts: more would draw a count that is not there, fewer never the last.
         (
             {"nested": NestedDropout(shares=(0.2,) * 5)},
-            r"count_shares: 5 for the channel counts \(1, 2, 4, 8\)",
+            r"count_shares .*: 5 for the channel counts \(1, 2, 4, 8\)",
         ),
         ({"nested": NestedDropout(shares=(0.5, 0.5))}, "give 4, or none"),
+        (
+            {"nested": NestedDropout(shares=(0.0,) * 4)},
+            "count_shares 0,0,0,0: give none below 0, and one above",
+        ),
+        ({"nested": NestedDropout(shares=(-1.0, 1.0, 1.0, 1.0))}, "give none below 0, and one above"),
         (
             {"rate": RateTerm(target_bits=((80.0, 160.0, 240.0, 320.0), (400.0,)))},
             "target_bytes 10/20/30/40,50: give each width one, or each of them 4",

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.models.augment import Augmentation, Mixing
+from isthmus.models.checkpoint import read_tensors, write_tensors
 from isthmus.models.network import SplitNetwork
 from isthmus.models.progress import TrainProgress
 from isthmus.models.run_state import METRICS, PREVIOUS_STATE, STATE, trained_digest
@@ -204,3 +206,69 @@ def test_a_resumed_network_is_not_calibrated_until_it_is_finished(
     train_bottleneck(network, quarters, EVERYTHING, out=tmp_path, resume=True, stop=lambda: True)
     with pytest.raises(GateError, match="calibrate the network before"):
         network.eval().codes(torch.from_numpy(quarters.images[:2]), 0)
+
+
+def test_a_stop_at_the_end_of_an_epoch_leaves_nothing_of_it_out(
+    make_network: Make, quarters: ImageSet, tmp_path: Path
+) -> None:
+    last = EVERYTHING.epochs * 5  # steps
+    done: list[int] = []
+
+    def train(*, until: int, resume: bool) -> TrainResult:
+        steps = 0
+
+        def progress(now: TrainProgress) -> None:
+            nonlocal steps
+            steps = now.step
+
+        return train_bottleneck(
+            make_network(seed=3, tail_tuned=True),
+            quarters,
+            EVERYTHING,
+            out=tmp_path,
+            resume=resume,
+            progress=progress,
+            stop=lambda: steps >= until,
+            epoch_done=done.append,
+        )
+
+    assert not train(until=5, resume=False).finished
+    assert done == [0]
+    assert train(until=10 * last, resume=True).finished
+    assert done == list(range(EVERYTHING.epochs))
+
+
+def test_which_tensors_were_started_a_resumption_knows_from_the_state(
+    make_network: Make, quarters: ImageSet, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(EVERYTHING, start_rate=0.1)
+    network = make_network(seed=3, tail_tuned=True)
+    started = [name for name, _ in network.named_parameters() if name.startswith("encoder")][:2]
+    whole, parts = make_network(seed=3, tail_tuned=True), make_network(seed=3, tail_tuned=True)
+    train_bottleneck(whole, quarters, settings, started=started)
+    with pytest.raises(_KilledError):
+        train_bottleneck(
+            parts,
+            quarters,
+            settings,
+            out=tmp_path,
+            state_minutes=0.0,
+            progress=_killed_at(8),
+            started=started,
+        )
+    again = make_network(seed=9, tail_tuned=True)
+    train_bottleneck(again, quarters, settings, out=tmp_path, resume=True)
+    assert trained_digest(again) == trained_digest(whole)
+
+
+def test_a_setting_that_was_taken_away_is_refused(
+    make_network: Make, quarters: ImageSet, tmp_path: Path
+) -> None:
+    settings = TrainSettings(epochs=1, batch_size=32)
+    network = make_network()
+    train_bottleneck(network, quarters, settings, out=tmp_path)
+    state = read_tensors(tmp_path / STATE)
+    state["config"]["structure"] = {"skipped": [[1], []]}
+    write_tensors(state, tmp_path / STATE)
+    with pytest.raises(InputError, match=r"config structure.skipped = \[\[1\], \[\]\], now None"):
+        train_bottleneck(make_network(), quarters, settings, out=tmp_path, resume=True)

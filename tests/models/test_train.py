@@ -89,9 +89,17 @@ def test_a_state_of_other_settings_or_of_nothing_is_refused(
 ) -> None:
     settings = TrainSettings(epochs=1, batch_size=32)
     train_bottleneck(make_network(), quarters, settings, out=tmp_path)
-    with pytest.raises(InputError, match="earlier run is here; add --resume"):
-        open_run(tmp_path, resume=False)
-    open_run(tmp_path, resume=True)
+    with (
+        pytest.raises(InputError, match="earlier run is here; add --resume"),
+        open_run(tmp_path, resume=False),
+    ):
+        pass
+    with (
+        open_run(tmp_path, resume=True),
+        pytest.raises(InputError, match="another process trains here"),
+        open_run(tmp_path, resume=True),
+    ):
+        pass
     other = TrainSettings(epochs=1, batch_size=32, learning_rate=0.5)
     with pytest.raises(InputError, match=r"settings learning_rate = 0.002, now 0.5 is asked for"):
         train_bottleneck(make_network(), quarters, other, out=tmp_path, resume=True)
@@ -142,7 +150,7 @@ def test_time_ends_a_run_annealed(
     make_network: Callable[..., SplitNetwork], quarters: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("isthmus.models.train.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("isthmus.models.progress.time.monotonic", lambda: now[0])
     seen: list[float] = []
 
     def second_passes(progress: TrainProgress) -> None:
@@ -161,7 +169,8 @@ def test_time_ends_a_run_annealed(
 
 def test_metrics_of_a_run_that_left_no_state_are_forgotten(tmp_path: Path) -> None:
     (tmp_path / METRICS).write_text("{}\n")
-    open_run(tmp_path, resume=False)
+    with open_run(tmp_path, resume=False):
+        pass
     assert not (tmp_path / METRICS).exists()
 
 

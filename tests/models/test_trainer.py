@@ -28,6 +28,17 @@ def test_stage_one_imitates_features_only(
     assert set(result.terms) == {"rate", "features0", "features1"}
 
 
+def test_parameters_without_gradients_have_no_norm(
+    make_network: Callable[..., SplitNetwork], batch: torch.Tensor
+) -> None:
+    # That of none would lie on the CPU, beside those on the device that trains.
+    trainer = _trainer(make_network())
+    trainer.step(batch, 0.1)
+    assert len(trainer._clip()) == 1
+    trainer.step(batch, 0.7)
+    assert len(trainer._clip()) == 2
+
+
 def test_stage_two_adds_answers_and_the_exit(
     make_network: Callable[..., SplitNetwork], batch: torch.Tensor
 ) -> None:

@@ -74,6 +74,17 @@ def test_views_are_drawn_once(make_network: Make, quarters: ImageSet, tmp_path: 
     assert drawn == [128, 256, 320, 128, 256, 384, 480]
 
 
+@pytest.mark.parametrize("other", [{"std": (0.25,)}, {"model": "digits-cnn-of-another-padding"}])
+def test_views_of_a_network_of_the_same_tensors_are_drawn_anew(
+    make_network: Make, quarters: ImageSet, tmp_path: Path, other: dict[str, object]
+) -> None:
+    pixels, drawn = torch.from_numpy(quarters.images), []
+    settings = TrainSettings(epochs=1, views=1)
+    for network in (make_network(), make_network(**other)):
+        open_views(tmp_path / "v", network, pixels, settings, progress=lambda done, _: drawn.append(done))
+    assert drawn == [128, 160] * 2
+
+
 def test_an_unfinished_drawing_is_begun_anew(make_network: Make, quarters: ImageSet, tmp_path: Path) -> None:
     network, pixels = make_network(), torch.from_numpy(quarters.images)
 

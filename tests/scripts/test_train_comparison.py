@@ -108,24 +108,27 @@ def test_exit_codes(script, monkeypatch, capsys, ended, code):
 class _Child:
     """A command that is interrupted so often while it is waited for, then ends."""
 
-    def __init__(self, interrupts: int) -> None:
-        self.interrupts, self.ended = interrupts, False
+    def __init__(self, interrupts: int, stop: type[KeyboardInterrupt]) -> None:
+        self.interrupts, self.stop, self.ended = interrupts, stop, False
 
     def wait(self) -> int:
         self.interrupts -= 1
         if self.interrupts >= 0:
-            raise KeyboardInterrupt
+            raise self.stop
         return 130
 
     def terminate(self) -> None:
         self.ended = True
 
 
-@pytest.mark.parametrize(("interrupts", "ended"), [(1, False), (2, True)])
+@pytest.mark.parametrize(
+    ("stop", "interrupts", "ended"),
+    [("KeyboardInterrupt", 1, False), ("KeyboardInterrupt", 2, True), ("_Terminated", 1, True)],
+)
 def test_an_interrupted_command_may_save_before_the_script_ends(
-    script, workshop, monkeypatch, tmp_path, interrupts, ended
+    script, workshop, monkeypatch, tmp_path, stop, interrupts, ended
 ):
-    child = _Child(interrupts)
+    child = _Child(interrupts, getattr(script, stop, KeyboardInterrupt))
     monkeypatch.setattr(script, "subprocess", SimpleNamespace(Popen=lambda *_, **__: child, STDOUT=-2))
     with pytest.raises(KeyboardInterrupt):
         workshop._isthmus("train", log=tmp_path / "log.txt")
@@ -138,3 +141,35 @@ def test_a_command_that_fails_is_told_by_its_code(script, workshop, monkeypatch,
     with pytest.raises(subprocess.CalledProcessError) as failed:
         workshop._isthmus("train", log=tmp_path / "log.txt")
     assert failed.value.returncode == 1
+
+
+def test_a_terminated_script_says_so(script, monkeypatch):
+    def fail(_):
+        raise script._Terminated
+
+    monkeypatch.setattr(script, "_run", fail)
+    assert script.main(["cifar10-resnet56"]) == 128 + 15
+
+
+def test_what_is_left_out_of_ours_comes_with_ours(script):
+    task = script.TASKS["cifar10-resnet56"]
+    ours = script.Contender(name=script.OURS, settings={})
+    other = script.Contender(name="bottlefit/c03", settings={})
+    assert script.UNCALIBRATED in script._names(ours, task)
+    assert script.UNCALIBRATED not in script._names(ours, script.TASKS["imagenette-mobilenetv2"])
+    assert script._names(other, task) == {"bottlefit/c03", "bottlefit"}
+
+
+@pytest.mark.parametrize("method", ["bottlefit/c03", "ensemble", "entropic/price-1"])
+def test_methods_that_do_not_fit_a_task_are_left_out_of_it(script, method):
+    from isthmus.cli._train_flags import bottleneck_size
+    from isthmus.models.cutting import CutSite
+    from isthmus.models.families import family_named
+    from isthmus.models.option_layers import with_defaults
+
+    task = script.TASKS["imagenette-mobilenetv2"]
+    every = script.contenders(task.recipe, epochs=1, seed=0, ablations=False)
+    size = bottleneck_size(with_defaults(next(one.settings for one in every if one.name == method)))
+    cut = CutSite(name="features.13", shape_chw=(96, 14, 14))
+    fits = family_named(size.family).fits(cut, (224, 224, 3), size)
+    assert fits is (method.partition("/")[0] not in task.left_out)
