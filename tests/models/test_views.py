@@ -1,3 +1,4 @@
+import dataclasses
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +81,9 @@ def test_views_of_a_network_of_the_same_tensors_are_drawn_anew(
 ) -> None:
     pixels, drawn = torch.from_numpy(quarters.images), []
     settings = TrainSettings(epochs=1, views=1)
-    for network in (make_network(), make_network(**other)):
+    first = make_network()
+    second = SplitNetwork(dataclasses.replace(first.config, **other), first.teacher)  # type: ignore[arg-type]
+    for network in (first, second):
         open_views(tmp_path / "v", network, pixels, settings, progress=lambda done, _: drawn.append(done))
     assert drawn == [128, 160] * 2
 
