@@ -108,6 +108,9 @@ class BitPlaneQuantiser(Quantiser):
 
 
 class _Codes(nn.Module):
+    # Between neighbouring codes: a sign is −1 or 1.
+    step = 2
+
     def __init__(self, quantiser: BitPlaneQuantiser) -> None:
         super().__init__()
         self.quantiser = copy.deepcopy(quantiser)

@@ -1,7 +1,8 @@
-"""Tensors in few bytes: matrices in 16 bits, small differences to known tensors in 8, vectors as they are.
+"""Tensors in few bytes: matrices in 16 bits, large ones and differences to known tensors in 8, vectors whole.
 
 Decides how a state becomes arrays and back. What is rounded is said in the names: `NAME` alone holds values,
-`NAME+` what is added to the known value, `NAME+8` the same in 8 bits, by `NAME+scale` per first index.
+`NAME+` what is added to the known value (zero, if none is known), `NAME+8` the same in 8 bits, by
+`NAME+scale` per first index.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor
 
 _ADDED, _ADDED_INT8, _SCALE = "+", "+8", "+scale"
 _LEVELS = 127
+# Of so many numbers each matters little, and all of them weigh much.
+_LARGE = 100_000
 
 
 def pack(state: Mapping[str, Tensor], known: Mapping[str, Tensor] | None = None) -> dict[str, NDArray[Any]]:
@@ -28,7 +31,9 @@ def pack(state: Mapping[str, Tensor], known: Mapping[str, Tensor] | None = None)
     arrays: dict[str, NDArray[Any]] = {}
     for name, tensor in state.items():
         value = tensor.detach().cpu()
-        if known is None:
+        if known is None and value.numel() >= _LARGE:
+            arrays |= _difference(name, value, torch.zeros_like(value))
+        elif known is None:
             arrays[name] = _halved(value)
         elif not torch.equal(value, known[name]):
             arrays |= _difference(name, value, known[name])

@@ -40,6 +40,17 @@ def test_equal_latents_pass_and_are_returned() -> None:
     assert check(check_latents, nn.Identity(), IMAGES) is IMAGES
 
 
+def test_where_codes_are_further_apart_a_level_is_a_step() -> None:
+    signs = nn.Identity()
+    signs.step = 2  # type: ignore[assignment]
+    altered = IMAGES.copy()
+    altered.reshape(-1)[0] += 2
+    check(check_latents, nn.Sequential(signs), altered)
+    altered.reshape(-1)[0] += 1
+    with pytest.raises(GateError, match=r"by up to 3 levels \(allowed: 0.1% by 2\)"):
+        check(check_latents, nn.Sequential(signs), altered)
+
+
 def test_one_level_in_a_thousand_symbols_passes_more_does_not() -> None:
     altered = IMAGES.copy()
     altered.reshape(-1)[:2] += 1  # of 2048

@@ -32,6 +32,14 @@ def test_values_come_back_matrices_in_16_bits_vectors_as_they_were() -> None:
     assert not torch.equal(back["weight"], given_state["weight"])
 
 
+def test_large_matrices_have_8_bits_per_row() -> None:
+    large = {"weight": torch.randn((40, 2500), generator=torch.Generator().manual_seed(0))}
+    arrays = pack(large)
+    assert sorted(arrays) == ["weight+8", "weight+scale"]
+    step = torch.from_numpy(arrays["weight+scale"])[:, None]
+    assert ((unpack(arrays, large)["weight"] - large["weight"]).abs() <= 0.51 * step).all()
+
+
 def test_what_16_bits_cannot_hold_stays_in_32() -> None:
     large = {"weight": torch.full((2, 2), 1e6)}
     assert torch.equal(unpack(pack(large), large)["weight"], large["weight"])
