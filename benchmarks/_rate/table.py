@@ -83,7 +83,7 @@ def _compared(measure: str, shown: Mapping[str, Any]) -> list[str]:
 def _rate(rate: Any) -> str:
     if isinstance(rate, str):
         return rate
-    drawn = f" in {rate['drawn_percent']:.0f} % of draws" if "drawn_percent" in rate else ""
+    drawn = f" in {rate['drawn_percent']:.1f} % of draws" if "drawn_percent" in rate else ""
     return f"{rate['value']:.1f} ({rate['low']:.1f} to {rate['high']:.1f}{drawn})"
 
 
