@@ -45,6 +45,7 @@ _EXTRA_OF = {
     "torch": "train",
     "sklearn": "train",
     "onnxscript": "train",
+    "filelock": "train",
     "onnx": "partition",
     "matplotlib": "plot",
     "grpc_reflection": "server",

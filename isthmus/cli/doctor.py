@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _EXTRAS = {
     "partition": ("onnx",),
     "server": ("grpc_reflection",),
-    "train": ("torch", "onnx", "onnxscript", "sklearn"),
+    "train": ("torch", "onnx", "onnxscript", "sklearn", "filelock"),
     "plot": ("matplotlib",),
     "camera": ("cv2",),
 }
