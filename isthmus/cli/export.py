@@ -125,6 +125,7 @@ def command(
             f"{checkpoint or zoo}: a checkpoint is exported with --out DIR and --dataset SPEC; give both"
         )
     text = read_notes(notes, to_zoo)
+    from isthmus.models.allocator import kept_memory
     from isthmus.models.export import export_bundle
     from isthmus.runtime.datasets import ImageSet, load_prepared
 
@@ -138,7 +139,8 @@ def command(
         return load_prepared(spec, split=split, size=size, arrays_too="size" in facts)
 
     storage = None
-    with progress("reading images") as show:
+    # Latents of thousands of images come and go.
+    with kept_memory(), progress("reading images") as show:
         train_images = load(dataset, "train")
         test_images = load(test, "test") if test is not None else None
         calibration_images = load(calibration, "test") if calibration is not None else None
