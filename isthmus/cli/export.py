@@ -106,7 +106,7 @@ def command(
     eval' gives the accuracy on test images.
 
     --zoo takes a trained bottleneck that comes with the package: the uncut network's weights and images are
-    yours, the rest is made again within about a minute.
+    yours, the rest is made again in a minute or two.
 
     The tail alone may be served by Triton or MLServer: --triton and --mlserver write what they need, of the
     bundle just made or of an older one. Agents send them plain latents.
