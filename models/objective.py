@@ -52,8 +52,6 @@ class Objective:
         self.noise = torch.Generator(self.device).manual_seed(settings.seed + 1)
         self.prior = LatentPrior(len(config.widths), config.channels).to(self.device)
         self.price = rate_price(settings, len(config.widths), config.channel_counts)
-        if settings.nested is not None:
-            settings.nested.check(config.channel_counts)
         # Weights that autocast need not convert in every step.
         dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
         self._teacher_segments = folded([network.teacher_head, *network.teacher_tail], dtype)

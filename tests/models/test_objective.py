@@ -10,6 +10,7 @@ from isthmus.models.network import SplitNetwork
 from isthmus.models.objective import Objective
 from isthmus.models.schedule import NestedDropout, Schedule
 from isthmus.models.settings import RateTerm, TrainSettings
+from isthmus.models.train_input import check_input
 from isthmus.models.trainer import BottleneckTrainer
 from isthmus.runtime.datasets import ImageSet
 from isthmus.runtime.errors import InputError
@@ -108,10 +109,18 @@ def test_short_prefixes_weigh_less_in_the_answer(
     ],
 )
 def test_lists_that_do_not_fit_the_bottleneck_are_one_line(
-    make_network: Callable[..., SplitNetwork], settings: dict[str, object], message: str
+    make_network: Callable[..., SplitNetwork],
+    quarters: ImageSet,
+    settings: dict[str, object],
+    message: str,
 ) -> None:
     with pytest.raises(InputError, match=message):
-        _trainer(make_network(widths=(0.5, 1.0)), **settings)
+        check_input(
+            make_network(widths=(0.5, 1.0)),
+            quarters,
+            TrainSettings(epochs=1, **settings),  # type: ignore[arg-type]
+            None,
+        )
 
 
 def test_levels_have_their_own_weights(
